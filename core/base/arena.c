@@ -1,0 +1,70 @@
+#include "base/arena.h"
+
+#include <stdlib.h>
+
+enum { ALIGN = 16, BLOCK_BYTES = 8192 };
+
+struct moon_arena_block {
+    struct moon_arena_block *next;
+    _Alignas(ALIGN) char bytes[];
+};
+
+void moon_arena_init(struct moon_arena *arena, void *first, size_t size)
+{
+    arena->first = first;
+    arena->first_size = size;
+    arena->blocks = NULL;
+    arena->at = first;
+    arena->end = arena->at + size;
+}
+
+void moon_arena_reset(struct moon_arena *arena)
+{
+    while (MOON_UNLIKELY(arena->blocks != NULL)) {
+        struct moon_arena_block *block = arena->blocks;
+        arena->blocks = block->next;
+        free(block);
+    }
+    arena->at = arena->first;
+    arena->end = arena->first + arena->first_size;
+}
+
+/* A large piece gets a block of its own, behind the current one, so that the
+ * rest of the current block stays in use. */
+static void *alloc_block(struct moon_arena *arena, size_t size)
+{
+    size_t bytes = size > BLOCK_BYTES / 4 ? size : BLOCK_BYTES;
+    struct moon_arena_block *block = malloc(sizeof(*block) + bytes);
+    if (block == NULL)
+        return NULL;
+    block->next = arena->blocks;
+    arena->blocks = block;
+    if (bytes == BLOCK_BYTES) {
+        arena->at = block->bytes + size;
+        arena->end = block->bytes + bytes;
+    }
+    return block->bytes;
+}
+
+void *moon_arena_alloc(struct moon_arena *arena, size_t size)
+{
+    if (MOON_UNLIKELY(size > SIZE_MAX / 2))
+        return NULL;
+    size = (size + ALIGN - 1) & ~(size_t)(ALIGN - 1);
+    if (MOON_UNLIKELY(size > (size_t)(arena->end - arena->at)))
+        return alloc_block(arena, size);
+    void *piece = arena->at;
+    arena->at += size;
+    return piece;
+}
+
+struct moon_str moon_arena_copy(struct moon_arena *arena, struct moon_str s)
+{
+    char *copy = moon_arena_alloc(arena, s.len + 1);
+    if (copy == NULL)
+        return MOON_STR_NONE;
+    if (s.len > 0)
+        memcpy(copy, s.ptr, s.len);
+    copy[s.len] = '\0';
+    return moon_str(copy, s.len);
+}

@@ -1,0 +1,111 @@
+#include "base/buf.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+void moon_buf_deinit(struct moon_buf *buf)
+{
+    free(buf->ptr);
+    *buf = (struct moon_buf){0};
+}
+
+char *moon_buf_reserve(struct moon_buf *buf, size_t more)
+{
+    if (MOON_UNLIKELY(buf->failed))
+        return NULL;
+    if (MOON_LIKELY(more <= buf->cap - buf->len && buf->ptr != NULL))
+        return buf->ptr + buf->len;
+    if (more > SIZE_MAX / 4 - buf->len) {
+        buf->failed = true;
+        return NULL;
+    }
+    size_t cap = buf->cap < 128 ? 128 : buf->cap;
+    while (cap < buf->len + more)
+        cap += cap / 2;
+    char *ptr = realloc(buf->ptr, cap);
+    if (ptr == NULL) {
+        buf->failed = true;
+        return NULL;
+    }
+    buf->ptr = ptr;
+    buf->cap = cap;
+    return ptr + buf->len;
+}
+
+void moon_buf_add_u64(struct moon_buf *buf, uint64_t value)
+{
+    char digits[20];
+    size_t at = sizeof(digits);
+    do {
+        digits[--at] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value != 0);
+    moon_buf_add(buf, digits + at, sizeof(digits) - at);
+}
+
+void moon_buf_vprintf(struct moon_buf *buf, const char *fmt, va_list args)
+{
+    va_list again;
+    va_copy(again, args);
+    int need = vsnprintf(NULL, 0, fmt, again);
+    va_end(again);
+    if (need < 0) {
+        buf->failed = true;
+        return;
+    }
+    char *to = moon_buf_reserve(buf, (size_t)need + 1);
+    if (to != NULL) {
+        (void)vsnprintf(to, (size_t)need + 1, fmt, args);
+        buf->len += (size_t)need;
+    }
+}
+
+void moon_buf_printf(struct moon_buf *buf, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    moon_buf_vprintf(buf, fmt, args);
+    va_end(args);
+}
+
+/* Length of the well-formed UTF-8 sequence at s (RFC 3629), 0 if none. */
+static size_t utf8_len(const unsigned char *s, size_t left)
+{
+    unsigned char b = s[0];
+    size_t need = b < 0x80 ? 1 : b < 0xc2 ? 0 : b < 0xe0 ? 2 : b < 0xf0 ? 3
+                                                         : b < 0xf5 ? 4 : 0;
+    if (need == 0 || need > left)
+        return 0;
+    for (size_t i = 1; i < need; i++) {
+        if ((s[i] & 0xc0) != 0x80)
+            return 0;
+    }
+    if ((b == 0xe0 && s[1] < 0xa0) || (b == 0xed && s[1] > 0x9f) ||
+        (b == 0xf0 && s[1] < 0x90) || (b == 0xf4 && s[1] > 0x8f))
+        return 0;
+    return need;
+}
+
+void moon_buf_add_json(struct moon_buf *buf, struct moon_str s)
+{
+    const unsigned char *bytes = (const unsigned char *)s.ptr;
+    moon_buf_add_char(buf, '"');
+    for (size_t i = 0; i < s.len;) {
+        unsigned char b = bytes[i];
+        size_t len = utf8_len(bytes + i, s.len - i);
+        if (b == '"' || b == '\\') {
+            moon_buf_add_char(buf, '\\');
+            moon_buf_add_char(buf, (char)b);
+        } else if (b == '\n') {
+            moon_buf_add(buf, "\\n", 2);
+        } else if (b < 0x20 || b == 0x7f) {
+            moon_buf_printf(buf, "\\u%04x", b);
+        } else if (len == 0) {
+            moon_buf_add(buf, "\\ufffd", 6);
+        } else {
+            moon_buf_add(buf, bytes + i, len);
+        }
+        i += len == 0 ? 1 : len;
+    }
+    moon_buf_add_char(buf, '"');
+}

@@ -1,0 +1,66 @@
+/* A growing byte buffer, owned by whoever holds the struct.
+ *
+ * Failure is sticky: once memory is out, `failed` stays set and later appends
+ * do nothing, so a writer checks once at its end. Zero-initialised is a valid
+ * empty buffer. */
+#ifndef MOON_BASE_BUF_H
+#define MOON_BASE_BUF_H
+
+#include "base/compiler.h"
+#include "base/str.h"
+
+#include <stdarg.h>
+
+struct moon_buf {
+    char *ptr;
+    size_t len, cap;
+    bool failed;
+};
+
+void moon_buf_deinit(struct moon_buf *buf); /* frees; empty and usable again */
+
+/* Room for `more` bytes behind len, or NULL (and failed). The caller writes
+ * there and adds to len itself. */
+char *moon_buf_reserve(struct moon_buf *buf, size_t more);
+
+static inline void moon_buf_add(struct moon_buf *buf, const void *bytes,
+                                size_t len)
+{
+    char *to = moon_buf_reserve(buf, len);
+    if (MOON_LIKELY(to != NULL) && len > 0) {
+        memcpy(to, bytes, len);
+        buf->len += len;
+    }
+}
+
+static inline void moon_buf_add_str(struct moon_buf *buf, struct moon_str s)
+{
+    moon_buf_add(buf, s.ptr, s.len);
+}
+
+static inline void moon_buf_addz(struct moon_buf *buf, const char *z)
+{
+    moon_buf_add(buf, z, strlen(z));
+}
+
+static inline void moon_buf_add_char(struct moon_buf *buf, char ch)
+{
+    moon_buf_add(buf, &ch, 1);
+}
+
+void moon_buf_add_u64(struct moon_buf *buf, uint64_t value);
+void moon_buf_printf(struct moon_buf *buf, const char *fmt, ...)
+    MOON_PRINTF(2, 3);
+void moon_buf_vprintf(struct moon_buf *buf, const char *fmt, va_list args)
+    MOON_PRINTF(2, 0);
+
+static inline struct moon_str moon_buf_str(const struct moon_buf *buf)
+{
+    return moon_str(buf->ptr, buf->len);
+}
+
+/* Text of a JSON string with its quotes; bytes that are not UTF-8 become
+ * U+FFFD. */
+void moon_buf_add_json(struct moon_buf *buf, struct moon_str s);
+
+#endif

@@ -1,0 +1,17 @@
+/* Time: one place that reads clocks, so that the hot path reads them once a
+ * loop turn and tests can see which clock means what. */
+#ifndef MOON_BASE_CLOCK_H
+#define MOON_BASE_CLOCK_H
+
+#include <stdint.h>
+
+/* CLOCK_MONOTONIC, shared by all processes of the machine. */
+uint64_t moon_clock_ns(void);
+static inline uint64_t moon_clock_ms(void)
+{
+    return moon_clock_ns() / 1000000u;
+}
+/* Seconds since 1970 with a fraction (CLOCK_REALTIME). */
+double moon_clock_wall(void);
+
+#endif

@@ -1,0 +1,20 @@
+/* The only place for compiler extensions. Everything else is plain C11. */
+#ifndef MOON_BASE_COMPILER_H
+#define MOON_BASE_COMPILER_H
+
+#define MOON_MUST_CHECK __attribute__((warn_unused_result))
+#define MOON_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
+#define MOON_NORETURN __attribute__((noreturn))
+#define MOON_UNUSED __attribute__((unused))
+#define MOON_LIKELY(x) __builtin_expect(!!(x), 1)
+#define MOON_UNLIKELY(x) __builtin_expect(!!(x), 0)
+/* Exported from the executable so that LuaJIT's FFI finds it (ffi.C). */
+#define MOON_ABI __attribute__((visibility("default"), used))
+
+/* From a member of a struct to the struct. */
+#define MOON_CONTAINER(ptr, type, member) \
+    ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+
+#define MOON_COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+#endif

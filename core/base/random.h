@@ -1,0 +1,18 @@
+/* Random bytes: from the kernel for secrets, from a fast generator seeded by
+ * the kernel for what must only be unique (request ids). */
+#ifndef MOON_BASE_RANDOM_H
+#define MOON_BASE_RANDOM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* getrandom(2); never fails (exits if the kernel has no entropy source). */
+void moon_random_bytes(void *to, size_t len);
+
+/* xoshiro256** (Blackman and Vigna), one per thread; seeds itself, and again
+ * after a fork. */
+uint64_t moon_random_fast(void);
+/* Call in a child right after fork, so that it does not repeat its parent. */
+void moon_random_reseed(void);
+
+#endif
