@@ -1,0 +1,42 @@
+/* Reading of header values that choose among representations. */
+#ifndef MOON_HTTP_NEGOTIATE_H
+#define MOON_HTTP_NEGOTIATE_H
+
+#include "base/buf.h"
+#include "base/errcode.h"
+
+#include <time.h>
+
+/* Index of the type in `offers` ("text/html", ...) that an Accept value likes
+ * best, by quality, then specificity, then order of offers; -1 if it accepts
+ * none. An empty Accept takes the first (RFC 9110 section 12.5.1). */
+int moon_accept_best(struct moon_str accept, const struct moon_str *offers,
+                     size_t count);
+
+/* "Sun, 06 Nov 1994 08:49:37 GMT" (RFC 9110 section 5.6.7), 29 bytes. */
+void moon_http_date_write(time_t when, char out[30]);
+/* All three formats of RFC 9110; false for anything else. */
+bool moon_http_date_parse(struct moon_str text, time_t *out);
+
+/* Does an If-None-Match / If-Match value list this ETag, or "*"? `weak`
+ * chooses weak comparison. */
+bool moon_etag_listed(struct moon_str list, struct moon_str etag, bool weak);
+
+struct moon_range {
+    uint64_t from, length;
+};
+enum moon_range_result {
+    MOON_RANGE_NONE,         /* no or malformed Range: send all (200) */
+    MOON_RANGE_ONE,          /* *out is the part (206) */
+    MOON_RANGE_UNSATISFIABLE /* 416 */
+};
+/* One byte range; several ranges count as NONE (RFC 9110 section 14.2 lets a
+ * server ignore Range), which bounds the work of a hostile request. */
+enum moon_range_result moon_range_parse(struct moon_str value, uint64_t size,
+                                        struct moon_range *out);
+
+/* Content type by file extension, "application/octet-stream" if unknown; text
+ * types carry "; charset=utf-8". */
+struct moon_str moon_content_type_of(struct moon_str path);
+
+#endif

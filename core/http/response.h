@@ -1,0 +1,48 @@
+/* The answer under construction: status and fields, until the head is written.
+ *
+ * Lives in the exchange; names and values are copied into the exchange's arena
+ * when set. Content-Length, Transfer-Encoding, Connection and Date belong to
+ * http_out and are refused here, as are names and values with CR, LF or NUL
+ * (MOON_EINVAL). */
+#ifndef MOON_HTTP_RESPONSE_H
+#define MOON_HTTP_RESPONSE_H
+
+#include "base/arena.h"
+#include "base/errcode.h"
+
+struct moon_out_field {
+    struct moon_str name, value;
+};
+
+struct moon_response {
+    uint16_t status; /* 0 until somebody sets it */
+    bool close;      /* Connection: close asked for */
+    uint32_t field_count, field_cap;
+    struct moon_out_field *fields; /* in the arena */
+};
+
+void moon_response_init(struct moon_response *res);
+/* Replaces all fields of that name (any case) by one; value.ptr NULL removes
+ * them. */
+MOON_MUST_CHECK enum moon_err moon_response_set(struct moon_response *res,
+                                                struct moon_arena *arena,
+                                                struct moon_str name,
+                                                struct moon_str value);
+/* One more field of that name. */
+MOON_MUST_CHECK enum moon_err moon_response_add(struct moon_response *res,
+                                                struct moon_arena *arena,
+                                                struct moon_str name,
+                                                struct moon_str value);
+/* The same for names and values known to be clean and to outlive the
+ * response (static text): nothing is checked or copied. */
+MOON_MUST_CHECK enum moon_err
+moon_response_add_static(struct moon_response *res, struct moon_arena *arena,
+                         struct moon_str name, struct moon_str value);
+/* nth value of that name, borrowed until it is changed. */
+bool moon_response_get(const struct moon_response *res, struct moon_str name,
+                       uint32_t nth, struct moon_str *out);
+/* Before an error answer: drops Content-*, ETag, Last-Modified and
+ * Cache-Control, which described another body. */
+void moon_response_drop_content(struct moon_response *res);
+
+#endif
