@@ -1,0 +1,35 @@
+/* A node: what `moonshine run` and `moonshine check` do once the command line
+ * is read.
+ *
+ * Both block until they are done and return the exit code of the process: 0
+ * fine, 1 failed. They say what went wrong on standard error themselves. */
+#ifndef MOON_NODE_NODE_H
+#define MOON_NODE_NODE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* A configuration key given on the command line. */
+struct moon_node_setting {
+    const char *keyz, *valuez;
+    const char *optionz; /* "--workers", "--set": for messages */
+};
+
+/* All borrowed for the call. */
+struct moon_node_options {
+    const char *appz;    /* APP as given: a directory or a .lua file */
+    const char *configz; /* --config FILE; NULL: APP/config.lua if present */
+    const struct moon_node_setting *settings;
+    size_t setting_count;
+    bool dev, dev_public;
+    bool no_fallback;
+};
+
+/* Becomes the master; returns after the drain. */
+int moon_node_run(const struct moon_node_options *options);
+
+/* Loads the app once, as a reload would, and says "ok: N routes" or the
+ * error. With `list_routes`, prints the routes instead. */
+int moon_node_check(const struct moon_node_options *options, bool list_routes);
+
+#endif
