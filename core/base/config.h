@@ -232,7 +232,7 @@ void moon_config_print(const struct moon_config *config, uint32_t index,
 /* The dotted name of a key; NULL past the last. */
 const char *moon_config_key(uint32_t index);
 
-/* "redis://:secret@host/0" -> "redis://***@host/0", for any output. */
+/* The URL with what stands before its @ as "***", for any output. */
 void moon_config_mask_url(struct moon_str url, struct moon_buf *out);
 
 #endif
