@@ -68,31 +68,13 @@ void moon_buf_printf(struct moon_buf *buf, const char *fmt, ...)
     va_end(args);
 }
 
-/* Length of the well-formed UTF-8 sequence at s (RFC 3629), 0 if none. */
-static size_t utf8_len(const unsigned char *s, size_t left)
-{
-    unsigned char b = s[0];
-    size_t need = b < 0x80 ? 1 : b < 0xc2 ? 0 : b < 0xe0 ? 2 : b < 0xf0 ? 3
-                                                         : b < 0xf5 ? 4 : 0;
-    if (need == 0 || need > left)
-        return 0;
-    for (size_t i = 1; i < need; i++) {
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-    }
-    if ((b == 0xe0 && s[1] < 0xa0) || (b == 0xed && s[1] > 0x9f) ||
-        (b == 0xf0 && s[1] < 0x90) || (b == 0xf4 && s[1] > 0x8f))
-        return 0;
-    return need;
-}
-
 void moon_buf_add_json(struct moon_buf *buf, struct moon_str s)
 {
     const unsigned char *bytes = (const unsigned char *)s.ptr;
     moon_buf_add_char(buf, '"');
     for (size_t i = 0; i < s.len;) {
         unsigned char b = bytes[i];
-        size_t len = utf8_len(bytes + i, s.len - i);
+        size_t len = moon_utf8_len(bytes + i, s.len - i);
         if (b == '"' || b == '\\') {
             moon_buf_add_char(buf, '\\');
             moon_buf_add_char(buf, (char)b);

@@ -58,3 +58,24 @@ bool moon_str_to_u64(struct moon_str s, uint64_t *out)
     *out = value;
     return true;
 }
+
+size_t moon_utf8_len(const unsigned char *s, size_t left)
+{
+    unsigned char b = s[0];
+    size_t need = b < 0x80   ? 1
+                  : b < 0xc2 ? 0
+                  : b < 0xe0 ? 2
+                  : b < 0xf0 ? 3
+                  : b < 0xf5 ? 4
+                             : 0;
+    if (need == 0 || need > left)
+        return 0;
+    for (size_t i = 1; i < need; i++) {
+        if ((s[i] & 0xc0) != 0x80)
+            return 0;
+    }
+    if ((b == 0xe0 && s[1] < 0xa0) || (b == 0xed && s[1] > 0x9f) ||
+        (b == 0xf0 && s[1] < 0x90) || (b == 0xf4 && s[1] > 0x8f))
+        return 0;
+    return need;
+}

@@ -57,4 +57,8 @@ struct moon_str moon_str_cut(struct moon_str s, char sep,
 /* Decimal digits only, no sign, no space; false on overflow or other bytes. */
 bool moon_str_to_u64(struct moon_str s, uint64_t *out);
 
+/* Length of the well-formed UTF-8 sequence (RFC 3629) at `s`, where `left`
+ * bytes are, at least one; 0 if there is none. */
+size_t moon_utf8_len(const unsigned char *s, size_t left);
+
 #endif
