@@ -130,8 +130,13 @@ static bool read_escape(struct decoder *d, char **to)
 static bool skip_text(struct decoder *d)
 {
     for (;;) {
-        d->at += moon_json_plain_run(d->at, (size_t)(d->end - d->at));
-        if (d->at == d->end)
+        const unsigned char *at = d->at, *end = d->end;
+        while (end - at >= 8 && moon_json_is_plain8(at))
+            at += 8;
+        while (at < end && moon_json_plain[*at])
+            at++;
+        d->at = at;
+        if (at == end)
             return fail(d, "the string has no end");
         if (*d->at == '"' || *d->at == '\\')
             return true;

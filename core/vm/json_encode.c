@@ -16,6 +16,9 @@
  * the longest escape. */
 #define SLACK 16
 
+static const char mixed_keys[] =
+    "cannot encode a table with both numbers and strings as keys";
+
 struct encoder {
     lua_State *L;
     struct moon_buf *out;
@@ -199,11 +202,10 @@ static bool encode_text(struct encoder *e, const char *text, size_t len,
     char *limit = e->out->ptr + e->out->cap - SLACK;
     *to++ = '"';
     for (;;) {
-        size_t run = moon_json_plain_run(s, len);
-        memcpy(to, s, run);
-        to += run;
-        s += run;
-        len -= run;
+        for (; len >= 8 && moon_json_is_plain8(s); s += 8, to += 8, len -= 8)
+            memcpy(to, s, 8);
+        for (; len > 0 && moon_json_plain[*s]; len--)
+            *to++ = (char)*s++;
         if (len == 0)
             break;
         size_t took = put_special(e, s, len, &to);
@@ -261,8 +263,7 @@ static bool fail_list_key(struct encoder *e, bool marked)
         (void)fail(e, "cannot encode an array with the key \"%.*s\"", count,
                    shown);
     } else if (type == LUA_TSTRING) {
-        (void)fail(e, "cannot encode a table with both numbers and strings "
-                      "as keys");
+        (void)fail(e, "%s", mixed_keys);
     } else if (type == LUA_TNUMBER) {
         double index = lua_tonumber(e->L, -1);
         (void)fail(e, "cannot encode an array whose indices are not 1 to n");
@@ -359,21 +360,24 @@ static bool encode_list(struct encoder *e, bool marked)
     return true;
 }
 
+/* Stack: table, key, value; takes key and value. */
+static bool fail_object_key(struct encoder *e)
+{
+    int type = lua_type(e->L, -2);
+    lua_pop(e->L, 2);
+    if (type == LUA_TNUMBER)
+        return fail(e, "%s", mixed_keys);
+    return fail(e, "cannot encode a %s as a key", lua_typename(e->L, type));
+}
+
 /* Stack: table, first key, first value; takes key and value. */
-static bool encode_object(struct encoder *e)
+static bool encode_object(struct encoder *e, int key_type)
 {
     lua_State *L = e->L;
     char open = '{';
-    do {
-        if (MOON_UNLIKELY(lua_type(L, -2) != LUA_TSTRING)) {
-            int type = lua_type(L, -2);
-            lua_pop(L, 2);
-            if (type == LUA_TNUMBER)
-                return fail(e, "cannot encode a table with both numbers and "
-                               "strings as keys");
-            return fail(e, "cannot encode a %s as a key",
-                        lua_typename(L, type));
-        }
+    for (;;) {
+        if (MOON_UNLIKELY(key_type != LUA_TSTRING))
+            return fail_object_key(e);
         size_t len;
         const char *key = lua_tolstring(L, -2, &len);
         bool ok = put(e, &open, 1) && encode_text(e, key, len, ':') &&
@@ -386,8 +390,10 @@ static bool encode_object(struct encoder *e)
             return false;
         }
         open = ',';
-    } while (lua_next(L, -2));
-    return put(e, "}", 1);
+        if (!lua_next(L, -2))
+            return put(e, "}", 1);
+        key_type = lua_type(L, -2);
+    }
 }
 
 static bool encode_table(struct encoder *e)
@@ -405,8 +411,9 @@ static bool encode_table(struct encoder *e)
     if (!lua_next(L, -2))
         return put(e, marked ? "[]" : "{}", 2);
     e->depth++;
-    bool ok = marked || lua_type(L, -2) == LUA_TNUMBER ? encode_list(e, marked)
-                                                       : encode_object(e);
+    int key_type = lua_type(L, -2);
+    bool ok = marked || key_type == LUA_TNUMBER ? encode_list(e, marked)
+                                                : encode_object(e, key_type);
     e->depth--;
     return ok;
 }

@@ -29,15 +29,20 @@ struct decimal {
 
 static size_t write_u64(uint64_t value, char *to)
 {
-    char digits[MAX_DIGITS];
-    size_t at = sizeof(digits);
-    do {
-        digits[--at] = (char)('0' + value % 10);
+    size_t len = 1;
+    for (uint64_t rest = value; rest >= 10; rest /= 10)
+        len++;
+    for (char *at = to + len - 1; at > to; at--) {
+        *at = (char)('0' + value % 10);
         value /= 10;
-    } while (value != 0);
-    size_t len = sizeof(digits) - at;
-    memcpy(to, digits + at, len);
+    }
+    *to = (char)('0' + value);
     return len;
+}
+
+static bool is_moderate(double value)
+{
+    return value >= 1e-5 && value < 1e15;
 }
 
 /* The usual case: a fraction of at most 15 digits. A product below 1e15 is
@@ -46,7 +51,7 @@ static size_t write_u64(uint64_t value, char *to)
  * has the fewest digits. */
 static bool decimal_short(double value, struct decimal *out)
 {
-    if (value < 1e-5)
+    if (!is_moderate(value))
         return false;
     for (int scale = 1; scale <= EXACT_POWER; scale++) {
         double scaled = value * powers[scale];
@@ -67,8 +72,10 @@ static bool decimal_short(double value, struct decimal *out)
  * written: the mantissa goes back as an integer. */
 static void decimal_long(double value, struct decimal *out)
 {
-    /* A subnormal number has fewer significant digits than the others. */
-    for (int digits = value < DBL_MIN ? 1 : 15; digits <= 17; digits++) {
+    /* A subnormal number has fewer significant digits than the others; where
+     * decimal_short has looked, 15 are too few. */
+    int digits = value < DBL_MIN ? 1 : is_moderate(value) ? 16 : 15;
+    for (; digits <= 17; digits++) {
         char text[64], again[64];
         (void)snprintf(text, sizeof(text), "%.*e", digits - 1, value);
         const char *e = strchr(text, 'e');

@@ -11,10 +11,21 @@
 
 /* A byte that stands for itself in a JSON string: ASCII, not a control
  * character, not a quote, not a backslash. */
-static inline bool moon_json_is_plain(unsigned char b)
-{
-    return b >= 0x20 && b < 0x80 && b != '"' && b != '\\';
-}
+#define MOON_JSON_PLAIN(b) \
+    ((b) >= 0x20 && (b) < 0x80 && (b) != '"' && (b) != '\\')
+#define MOON_JSON_PLAIN4(b)                                                 \
+    MOON_JSON_PLAIN(b), MOON_JSON_PLAIN((b) + 1), MOON_JSON_PLAIN((b) + 2), \
+        MOON_JSON_PLAIN((b) + 3)
+#define MOON_JSON_PLAIN16(b)                                                   \
+    MOON_JSON_PLAIN4(b), MOON_JSON_PLAIN4((b) + 4), MOON_JSON_PLAIN4((b) + 8), \
+        MOON_JSON_PLAIN4((b) + 12)
+#define MOON_JSON_PLAIN64(b)                           \
+    MOON_JSON_PLAIN16(b), MOON_JSON_PLAIN16((b) + 16), \
+        MOON_JSON_PLAIN16((b) + 32), MOON_JSON_PLAIN16((b) + 48)
+
+static const bool moon_json_plain[256] = {
+    MOON_JSON_PLAIN64(0), MOON_JSON_PLAIN64(64), MOON_JSON_PLAIN64(128),
+    MOON_JSON_PLAIN64(192)};
 
 /* True if none of the eight bytes needs a look; bytes are tested all at once,
  * by the borrow that subtracting leaves in the top bit of each. */
@@ -27,17 +38,6 @@ static inline bool moon_json_is_plain8(const unsigned char *s)
     uint64_t slash = w ^ (ones * '\\');
     uint64_t odd = w | (w - ones * 0x20) | (quote - ones) | (slash - ones);
     return (odd & (ones * 0x80)) == 0;
-}
-
-/* How many bytes from `s` on are plain. */
-static inline size_t moon_json_plain_run(const unsigned char *s, size_t len)
-{
-    size_t n = 0;
-    while (len - n >= 8 && moon_json_is_plain8(s + n))
-        n += 8;
-    while (n < len && moon_json_is_plain(s[n]))
-        n++;
-    return n;
 }
 
 #endif
