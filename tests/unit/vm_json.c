@@ -5,6 +5,7 @@
 
 #include <dirent.h>
 #include <lauxlib.h>
+#include <limits.h>
 #include <lualib.h>
 #include <math.h>
 #include <stdio.h>
@@ -121,6 +122,58 @@ static void no_read_behind_the_end(void **state)
         assert_int_equal(err, len == sizeof(text) - 1 ? MOON_OK : MOON_EPROTO);
         free(copy);
         lua_settop(L, 0);
+    }
+}
+
+/* An allocator that gives up after some calls. */
+struct allowance {
+    long left;
+};
+
+static void *allocate(void *data, void *ptr, size_t old_size, size_t size)
+{
+    struct allowance *allowance = data;
+    if (size == 0) {
+        free(ptr);
+        return NULL;
+    }
+    if (size > old_size && allowance->left-- <= 0)
+        return NULL;
+    return realloc(ptr, size);
+}
+
+/* Stack: encode, decode, text; takes all three. */
+static bool try_round_trip(lua_State *L)
+{
+    int failed = lua_pcall(L, 1, 1, 0);
+    if (failed == 0)
+        failed = lua_pcall(L, 1, 1, 0);
+    assert_true(failed == 0 || failed == LUA_ERRMEM);
+    return failed == 0;
+}
+
+/* Wherever Lua runs out of memory, it says so and nothing leaks. */
+static void lua_out_of_memory(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "{\"a\":[1,2,3,[4,[5,{\"b\":null}]]],\"x\\ny\":\"z\\u00e9\","
+        "\"k1\":1,\"k2\":2,\"k3\":3,\"k4\":[[],[],{}]}";
+    bool done = false;
+    for (long calls = 0; !done; calls++) {
+        struct allowance allowance = {.left = LONG_MAX};
+        lua_State *L = lua_newstate(allocate, &allowance);
+        assert_non_null(L);
+        lua_pushcfunction(L, moon_json_open);
+        lua_call(L, 0, 1);
+        lua_getfield(L, 1, "encode");
+        lua_getfield(L, 1, "decode");
+        lua_pushlstring(L, text, sizeof(text) - 1);
+        allowance.left = calls;
+        done = try_round_trip(L);
+        allowance.left = LONG_MAX;
+        lua_close(L);
+        assert_true(calls < 1000);
     }
 }
 
@@ -398,6 +451,7 @@ int main(void)
         LUA_TEST("array_mark"),
         JSON_TEST(c_interface),
         JSON_TEST(no_read_behind_the_end),
+        cmocka_unit_test(lua_out_of_memory),
         JSON_TEST(random_numbers_come_back),
         JSON_TEST(random_values_come_back),
         JSON_TEST(damaged_text_is_harmless),
