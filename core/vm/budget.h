@@ -15,6 +15,7 @@
 #include "base/errcode.h"
 
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct lua_State;

@@ -14,14 +14,20 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* A slice that starts in a VM near or beyond its soft cap still gets this much:
+ * the VM's fullness is its owner's business, not the next request's fault. */
+#define MOON_MEMORY_SLACK ((size_t)1 << 20)
+
 struct moon_memory {
     size_t used, peak;
-    size_t trip_at;    /* min(soft_limit, slice start + its allowance) */
-    size_t soft_limit; /* of the VM */
-    size_t hard_limit;
-    size_t slice_limit; /* allowance of the running slice, for messages */
-    /* Called when used first passes trip_at in a slice; must not allocate from
-     * this VM nor raise. `limit` is the cap that was passed. */
+    size_t check_at;    /* the next size that needs a decision */
+    size_t soft_limit;  /* of the VM */
+    size_t hard_limit;  /* of the VM */
+    size_t slice_limit; /* what is said to have been exceeded */
+    bool tripped;       /* in this slice */
+    /* Called when the cap of the slice or of the VM is first passed in a
+     * slice, from inside an allocation: must not allocate from this VM nor
+     * raise. `limit` is that cap in bytes. */
     void (*on_trip)(void *ud, size_t limit);
     void *on_trip_ud;
 };
@@ -30,17 +36,21 @@ struct moon_memory {
 void moon_memory_init(struct moon_memory *mem, size_t soft_limit,
                       size_t hard_limit);
 
+/* The lua_Alloc; `ud` is a struct moon_memory. */
 void *moon_memory_alloc(void *ud, void *ptr, size_t osize, size_t nsize);
 
-/* A slice may use `allowance` bytes more than there are now; re-arms the
- * callback. SIZE_MAX: no cap but the VM's. */
+/* A slice may use `allowance` bytes more than are in use now, and the VM no
+ * more than its soft cap; re-arms the callback. SIZE_MAX: only the VM's cap. */
 static inline void moon_memory_begin_slice(struct moon_memory *mem,
                                            size_t allowance)
 {
-    size_t end = mem->used + allowance;
-    mem->slice_limit = allowance;
-    mem->trip_at =
-        end < mem->used || end > mem->soft_limit ? mem->soft_limit : end;
+    size_t room = mem->used + MOON_MEMORY_SLACK >= mem->soft_limit
+                      ? MOON_MEMORY_SLACK
+                      : mem->soft_limit - mem->used;
+    bool own = allowance < room;
+    mem->slice_limit = own ? allowance : mem->soft_limit;
+    mem->check_at = mem->used + (own ? allowance : room);
+    mem->tripped = false;
 }
 
 /* Returns free pages of the C heap to the system: milliseconds, so it belongs

@@ -1,0 +1,75 @@
+#include "vm/memory.h"
+
+#include <malloc.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+/* Small requests may pass the hard cap by this much, so that the error that
+ * ends a hog can be raised and collected. */
+#define RESERVE ((size_t)1 << 20)
+#define SMALL ((size_t)4096)
+
+void moon_memory_init(struct moon_memory *mem, size_t soft_limit,
+                      size_t hard_limit)
+{
+    *mem = (struct moon_memory){
+        .soft_limit = soft_limit == 0 ? SIZE_MAX : soft_limit,
+        .hard_limit = hard_limit == 0 ? SIZE_MAX / 4 : hard_limit,
+    };
+    moon_memory_begin_slice(mem, SIZE_MAX);
+}
+
+/* LuaJIT resizes its string table by allocating the new one, a power of two,
+ * also while it collects. At 8 bytes a string it is below half of what the
+ * strings take; the same shape is used for string buffers, hence the bound. */
+static bool may_be_string_table(const struct moon_memory *mem, size_t osize,
+                                size_t nsize)
+{
+    return osize == 0 && (nsize & (nsize - 1)) == 0 &&
+           nsize <= mem->hard_limit / 2;
+}
+
+/* Whether the growth to `after` bytes in use is refused. */
+static bool refuse(struct moon_memory *mem, size_t osize, size_t nsize,
+                   size_t after)
+{
+    if (!mem->tripped) {
+        mem->tripped = true;
+        if (mem->on_trip != NULL)
+            mem->on_trip(mem->on_trip_ud, mem->slice_limit);
+        mem->check_at = mem->hard_limit;
+    }
+    if (after <= mem->hard_limit)
+        return false;
+    if (nsize <= SMALL)
+        return after > mem->hard_limit + mem->hard_limit / 2 + RESERVE;
+    if (may_be_string_table(mem, osize, nsize))
+        return after > mem->hard_limit + mem->hard_limit / 2;
+    return true;
+}
+
+void *moon_memory_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
+{
+    struct moon_memory *mem = ud;
+    if (nsize == 0) {
+        mem->used -= osize;
+        free(ptr);
+        return NULL;
+    }
+    size_t after = mem->used - osize + nsize;
+    if (nsize > osize && MOON_UNLIKELY(after > mem->check_at) &&
+        refuse(mem, osize, nsize, after))
+        return NULL;
+    void *block = osize == 0 ? malloc(nsize) : realloc(ptr, nsize);
+    if (MOON_UNLIKELY(block == NULL))
+        return nsize <= osize ? ptr : NULL;
+    mem->used = after;
+    if (after > mem->peak)
+        mem->peak = after;
+    return block;
+}
+
+void moon_memory_release_pages(void)
+{
+    (void)malloc_trim(0);
+}
