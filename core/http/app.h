@@ -18,13 +18,13 @@ enum { MOON_NO_CHAIN = -1, MOON_NO_SCOPE = -1 };
 
 struct moon_route {
     int scope;
-    int chain;                /* MOON_NO_CHAIN for a static directory */
-    struct moon_str pattern;  /* whole, with the groups' prefixes */
-    struct moon_str name;     /* may be empty */
-    struct moon_str source;   /* "app.lua:12" */
-    struct moon_str methods;  /* "GET POST", for `routes` */
+    int chain;                  /* MOON_NO_CHAIN for a static directory */
+    struct moon_str pattern;    /* whole, with the groups' prefixes */
+    struct moon_str name;       /* may be empty */
+    struct moon_str source;     /* "app.lua:12" */
+    struct moon_str methods;    /* "GET POST", for `routes` */
     struct moon_str middleware; /* "timed, require_login", for `routes` */
-    uint64_t timeout_ms;      /* 0: the configured one */
+    uint64_t timeout_ms;        /* 0: the configured one */
     uint64_t stream_timeout_ms;
     uint64_t body_limit_bytes; /* UINT64_MAX: the configured one */
     uint32_t cpu_limit_ms;     /* 0: the configured one */
@@ -40,19 +40,19 @@ struct moon_route {
 /* What answers a status in a scope. Neither: the parent decides. */
 struct moon_status_hook {
     int status;
-    int chain;             /* Lua, with the scope's middleware around it */
-    struct moon_str body;  /* or fixed bytes, no Lua */
+    int chain;            /* Lua, with the scope's middleware around it */
+    struct moon_str body; /* or fixed bytes, no Lua */
     struct moon_str content_type;
 };
 
-struct moon_str_list {
+struct moon_strs {
     struct moon_str *items;
     uint32_t count;
 };
 
 struct moon_cors {
     bool set, credentials, any_origin;
-    struct moon_str_list origins, skip;
+    struct moon_strs origins, skip;
     struct moon_str methods, headers; /* ready as field values; may be empty */
     int64_t max_age_s;                /* -1: not sent */
 };
@@ -60,18 +60,18 @@ struct moon_cors {
 struct moon_security_headers {
     bool set;
     struct moon_str csp, hsts, frame; /* ready as field values; empty: off */
-    struct moon_str_list skip;
+    struct moon_strs skip;
 };
 
 struct moon_access_log {
     bool set, off;
-    struct moon_str_list skip;
+    struct moon_strs skip;
 };
 
 struct moon_request_id {
     bool set, off;
     struct moon_str header; /* "X-Request-Id" */
-    struct moon_str_list skip;
+    struct moon_strs skip;
 };
 
 struct moon_scope {
@@ -103,9 +103,10 @@ void moon_app_deinit(struct moon_app *app);
  * pointer is valid until the next one is added. */
 MOON_MUST_CHECK struct moon_route *moon_app_add_route(struct moon_app *app,
                                                       int *id);
-MOON_MUST_CHECK struct moon_scope *
-moon_app_add_scope(struct moon_app *app, int parent, struct moon_str prefix,
-                   int *id);
+MOON_MUST_CHECK struct moon_scope *moon_app_add_scope(struct moon_app *app,
+                                                      int parent,
+                                                      struct moon_str prefix,
+                                                      int *id);
 
 /* The deepest scope whose prefix holds `path` (for automatic answers to paths
  * that no route owns). 0 at least. */
@@ -117,6 +118,6 @@ const struct moon_status_hook *moon_app_hook(const struct moon_app *app,
 
 /* Does a path match one of the patterns? A pattern is an exact path or ends in
  * '*' and then is a prefix. */
-bool moon_app_skips(const struct moon_str_list *skip, struct moon_str path);
+bool moon_app_skips(const struct moon_strs *skip, struct moon_str path);
 
 #endif
