@@ -11,6 +11,8 @@
  * replaced by dots. */
 #define PATH_SIZE 192
 #define PATH_KEY_BYTES 48
+#define UTF8_MAX 4
+#define DOTS 3
 
 /* Bytes that a string may grow by before the room is checked again; more than
  * the longest escape. */
@@ -84,15 +86,16 @@ static bool is_word(const char *key, size_t len)
     return len > 0;
 }
 
-/* Readable form of a key as text: cut when long, never raw control bytes. */
+/* A key as readable text of at most PATH_KEY_BYTES: cut with dots when long,
+ * without raw control bytes. Returns its length. */
 static size_t printable_key(const char *key, size_t len, char *to)
 {
     const unsigned char *s = (const unsigned char *)key;
     size_t at = 0;
     for (size_t i = 0; i < len;) {
-        if (at + 4 > PATH_KEY_BYTES) {
-            memcpy(to + at, "...", 3);
-            return at + 3;
+        if (at + UTF8_MAX + DOTS > PATH_KEY_BYTES) {
+            memset(to + at, '.', DOTS);
+            return at + DOTS;
         }
         size_t run = moon_utf8_len(s + i, len - i);
         if (run == 0 || s[i] < 0x20 || s[i] == 0x7f || s[i] == '"') {
@@ -109,16 +112,16 @@ static size_t printable_key(const char *key, size_t len, char *to)
 
 static void path_key(struct encoder *e, const char *key, size_t len)
 {
-    char step[PATH_KEY_BYTES + 8];
-    size_t at;
-    if (is_word(key, len)) {
-        step[0] = '.';
-        at = 1 + printable_key(key, len, step + 1);
-    } else {
-        memcpy(step, "[\"", 2);
-        at = 2 + printable_key(key, len, step + 2);
-        memcpy(step + at, "\"]", 2);
-        at += 2;
+    char step[PATH_KEY_BYTES + 4];
+    size_t at = 0;
+    bool word = is_word(key, len);
+    step[at++] = word ? '.' : '[';
+    if (!word)
+        step[at++] = '"';
+    at += printable_key(key, len, step + at);
+    if (!word) {
+        step[at++] = '"';
+        step[at++] = ']';
     }
     path_prepend(e, step, at);
 }

@@ -146,6 +146,13 @@ function M.encode_lists()
     refuses({ [-math.huge] = 1 }, indices .. '[0]')
     refuses({ a = json.array { x = 1 } },
         'cannot encode an array with the key "x" at .a')
+    for len = 38, 60 do
+        local key = ('k'):rep(len) .. ('\240\157\132\158'):rep(20)
+        local _, message = pcall(json.encode, json.array { [key] = 1 })
+        assert(message:find('with the key "k+[^k]*%.%.%."$'), message)
+        _, message = pcall(json.encode, { [key] = print })
+        assert(message:find('at %["k+[^k]*%.%.%."%]$'), message)
+    end
     refuses({ a = json.array { 1, 2, x = 1 } },
         'cannot encode an array with the key "x" at .a')
     refuses({ [true] = 1 }, 'cannot encode a boolean as a key')
@@ -166,7 +173,7 @@ function M.encode_errors_name_the_path()
     refuses({ ['gr\195\188n'] = f },
         'cannot encode function at ["gr\195\188n"]')
     refuses({ [('k'):rep(99)] = { [('x'):rep(9)] = f } },
-        'cannot encode function at .' .. ('k'):rep(45) .. '....' ..
+        'cannot encode function at .' .. ('k'):rep(42) .. '....' ..
         ('x'):rep(9))
     refuses({ x = coroutine.create(f) }, 'cannot encode thread at .x')
     refuses({ x = io.stdout }, 'cannot encode userdata at .x')
