@@ -1,23 +1,28 @@
-/* Bytes to a request: llhttp in strict mode plus what it leaves to us.
+/* Bytes to a request: llhttp in strict mode for the head, plus what it leaves
+ * to us; body_in.h for the body.
  *
  * No I/O and no memory of its own: fields beyond the inline ones come from the
  * arena given at start. One instance serves one message; it is part of the
  * exchange. All limits are enforced here, so a caller never sees a head larger
- * than allowed. Refuses what RFC 9112 says a server must or may refuse:
- * obs-fold, bare CR or LF, a missing or foreign version, Content-Length with
- * Transfer-Encoding, a transfer coding other than chunked, white space before
- * the colon, no or several Host in HTTP/1.1, NUL. */
+ * than allowed; what is found does not depend on how the bytes were split.
+ * Refuses what RFC 9112 says a server must or may refuse: obs-fold, bare CR or
+ * LF, a missing or foreign version, Content-Length with Transfer-Encoding, a
+ * transfer coding other than chunked, white space before the colon, no or
+ * several Host in HTTP/1.1, NUL. A method that llhttp does not know is 501. */
 #ifndef MOON_HTTP_HTTP_IN_H
 #define MOON_HTTP_HTTP_IN_H
 
 #include "base/errcode.h"
+#include "http/body_in.h"
 #include "http/request.h"
 
 #include <llhttp.h>
 
 struct moon_http_limits {
-    uint32_t request_line_bytes; /* 414 beyond */
-    uint32_t header_bytes;       /* all field lines together; 431 beyond */
+    uint32_t request_line_bytes; /* without its CRLF; 414 beyond */
+    uint32_t header_bytes;       /* all field lines with their CRLFs, without
+                                    the empty line; 431 beyond. Also bounds
+                                    trailers and chunk extensions */
     uint32_t header_count;       /* 431 beyond */
 };
 
@@ -28,26 +33,21 @@ enum moon_http_in_result {
     MOON_IN_FAILED,   /* see status and why; answer and close */
 };
 
-/* Gets each piece of body as it is decoded; borrowed during the call. What it
- * returns other than MOON_OK ends parsing with MOON_IN_FAILED and status 0
- * (the sink has answered itself). */
-typedef enum moon_err moon_body_sink(void *ctx, struct moon_str piece);
-
 struct moon_http_in {
-    llhttp_t parser;
+    llhttp_t parser;          /* of the head only */
+    struct moon_body_in body; /* started when the head is complete */
     struct moon_request *req;
     struct moon_arena *arena;
     const struct moon_http_limits *limits;
     const char *feed_base; /* start of the buffer given to the current feed */
-    moon_body_sink *sink;
-    void *sink_ctx;
-    uint64_t body_bytes; /* decoded so far */
-    uint32_t head_bytes; /* request line and fields so far */
-    uint32_t line_bytes;
-    uint32_t trailer_bytes;
-    uint16_t status; /* 400, 414, 431, 501, 505 when FAILED */
+    const char *feed_end;
+    uint64_t body_bytes;   /* decoded so far */
+    uint32_t start;        /* offset of the message's first byte */
+    uint32_t fields_start; /* offset behind the request line; 0: not known */
+    uint16_t status; /* 400, 414, 431, 501, 505 when FAILED; 0: the sink */
     const char *why; /* static text for the log and the answer */
     uint8_t phase;
+    bool started; /* a byte has been fed */
     bool head_done;
 };
 
@@ -56,16 +56,25 @@ void moon_http_in_start(struct moon_http_in *in, struct moon_request *req,
                         struct moon_arena *arena,
                         const struct moon_http_limits *limits);
 
-/* Must be set before the feed that follows MOON_IN_HEAD. */
+/* Must be set before the feed that follows MOON_IN_HEAD; without one the body
+ * is dropped. */
 void moon_http_in_set_sink(struct moon_http_in *in, moon_body_sink *sink,
                            void *ctx);
 
 /* Feeds base[from, to). While the head arrives `base` must hold the message
  * from its first byte (it may move between calls; req->base follows), because
- * spans are offsets from it. Once the head is done any buffer will do.
+ * spans are offsets from it; the first feed's `from` is where it begins. Once
+ * the head is done any buffer will do, also an empty one.
  * *used: how many of the bytes were consumed. */
 enum moon_http_in_result moon_http_in_feed(struct moon_http_in *in,
                                            const char *base, size_t from,
                                            size_t to, size_t *used);
+
+/* After MOON_IN_HEAD: does any body follow? If not, the next feed returns
+ * MOON_IN_COMPLETE at once, and may be left out. */
+static inline bool moon_http_in_expects_body(const struct moon_http_in *in)
+{
+    return in->req->chunked || in->req->content_length > 0;
+}
 
 #endif

@@ -4,19 +4,13 @@
 
 #include "base/buf.h"
 #include "base/errcode.h"
-
-#include <time.h>
+#include "http/http_date.h"
 
 /* Index of the type in `offers` ("text/html", ...) that an Accept value likes
  * best, by quality, then specificity, then order of offers; -1 if it accepts
  * none. An empty Accept takes the first (RFC 9110 section 12.5.1). */
 int moon_accept_best(struct moon_str accept, const struct moon_str *offers,
                      size_t count);
-
-/* "Sun, 06 Nov 1994 08:49:37 GMT" (RFC 9110 section 5.6.7), 29 bytes. */
-void moon_http_date_write(time_t when, char out[30]);
-/* All three formats of RFC 9110; false for anything else. */
-bool moon_http_date_parse(struct moon_str text, time_t *out);
 
 /* Does an If-None-Match / If-Match value list this ETag, or "*"? `weak`
  * chooses weak comparison. */

@@ -20,16 +20,16 @@ bool moon_cookie_next(struct moon_str *rest, struct moon_str *name,
 struct moon_set_cookie {
     struct moon_str name, value;
     struct moon_str path, domain, same_site; /* "Strict", "Lax" or "None" */
-    int64_t max_age_s; /* -1: a session cookie */
+    int64_t max_age_s;                       /* -1: a session cookie */
     bool secure, http_only;
 };
 /* Appends the value of a Set-Cookie field, or says in `error` what is not
  * allowed: a name that is no token, a value with control bytes, space, comma,
  * semicolon, backslash or quote; __Host- and __Secure- prefixes without what
  * they require; SameSite=None without Secure. */
-MOON_MUST_CHECK enum moon_err
-moon_set_cookie_write(const struct moon_set_cookie *cookie,
-                      struct moon_buf *out, char *error, size_t error_size);
+MOON_MUST_CHECK enum moon_err moon_set_cookie_write(
+    const struct moon_set_cookie *cookie, struct moon_buf *out, char *error,
+    size_t error_size);
 
 /* Percent-decodes; MOON_EPROTO on a bad escape. `plus` makes '+' a space. */
 MOON_MUST_CHECK enum moon_err moon_percent_decode(struct moon_str in, bool plus,

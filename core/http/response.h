@@ -35,9 +35,9 @@ MOON_MUST_CHECK enum moon_err moon_response_add(struct moon_response *res,
                                                 struct moon_str value);
 /* The same for names and values known to be clean and to outlive the
  * response (static text): nothing is checked or copied. */
-MOON_MUST_CHECK enum moon_err
-moon_response_add_static(struct moon_response *res, struct moon_arena *arena,
-                         struct moon_str name, struct moon_str value);
+MOON_MUST_CHECK enum moon_err moon_response_add_static(
+    struct moon_response *res, struct moon_arena *arena, struct moon_str name,
+    struct moon_str value);
 /* nth value of that name, borrowed until it is changed. */
 bool moon_response_get(const struct moon_response *res, struct moon_str name,
                        uint32_t nth, struct moon_str *out);

@@ -54,10 +54,11 @@ void moon_router_destroy(struct moon_router *router); /* NULL is fine */
  * when `any`) under `id` (>= 0). On failure `error` says what is wrong with
  * the pattern; on a duplicate MOON_EEXISTS and *other is the id of the route
  * that has it. The pattern is copied. */
-MOON_MUST_CHECK enum moon_err
-moon_router_add(struct moon_router *router, uint32_t methods, bool any,
-                struct moon_str pattern, int id, int *other, char *error,
-                size_t error_size);
+MOON_MUST_CHECK enum moon_err moon_router_add(struct moon_router *router,
+                                              uint32_t methods, bool any,
+                                              struct moon_str pattern, int id,
+                                              int *other, char *error,
+                                              size_t error_size);
 
 /* For `check`: writes up to `max` ids of routes that can never match because
  * others take all their paths; returns how many. */
@@ -67,10 +68,9 @@ size_t moon_router_shadowed(const struct moon_router *router, int *ids,
 /* `path` is raw, as on the wire, starting with '/'. Decoded segments that
  * differ from the raw bytes are placed in the arena. MOON_EPROTO: malformed
  * (400). MOON_OK otherwise, also when nothing matches. */
-MOON_MUST_CHECK enum moon_err
-moon_router_match(const struct moon_router *router, enum moon_method method,
-                  struct moon_str path, struct moon_arena *arena,
-                  struct moon_match *out);
+MOON_MUST_CHECK enum moon_err moon_router_match(
+    const struct moon_router *router, enum moon_method method,
+    struct moon_str path, struct moon_arena *arena, struct moon_match *out);
 
 /* The decoded, dot-resolved path: what c:path() shows and static files use.
  * In the arena, or `path` itself if nothing changes. A %2F stays "%2F". */
@@ -85,7 +85,7 @@ typedef bool moon_param_get(void *ctx, struct moon_str name,
  * missing or does not fit its type is named in `error`. */
 MOON_MUST_CHECK enum moon_err moon_router_url(struct moon_str pattern,
                                               moon_param_get *get, void *ctx,
-                                              struct moon_buf *out,
-                                              char *error, size_t error_size);
+                                              struct moon_buf *out, char *error,
+                                              size_t error_size);
 
 #endif

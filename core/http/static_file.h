@@ -34,9 +34,9 @@ struct moon_static_plan {
 /* Evaluates If-Match, If-Unmodified-Since, If-None-Match, If-Modified-Since,
  * If-Range and Range in the order of RFC 9110 section 13.2.2 and sets ETag,
  * Last-Modified, Accept-Ranges and Content-Range on res. */
-MOON_MUST_CHECK enum moon_err
-moon_static_plan(const struct moon_static_file *file,
-                 const struct moon_request *req, struct moon_response *res,
-                 struct moon_arena *arena, struct moon_static_plan *out);
+MOON_MUST_CHECK enum moon_err moon_static_plan(
+    const struct moon_static_file *file, const struct moon_request *req,
+    struct moon_response *res, struct moon_arena *arena,
+    struct moon_static_plan *out);
 
 #endif

@@ -8,6 +8,10 @@
 /* "OK" for 200; "Unknown" for a code that is not registered. */
 struct moon_str moon_status_reason(int status);
 
+/* The whole line with its CRLF, "HTTP/1.1 200 OK\r\n"; ptr is NULL for a code
+ * that is not registered. */
+struct moon_str moon_status_line(int status);
+
 /* 1xx, 204 and 304 never carry content (RFC 9110 section 6.4.1). */
 static inline bool moon_status_has_body(int status)
 {

@@ -1,0 +1,152 @@
+#include "http/response.h"
+
+#include "http/token.h"
+
+enum { FIRST_FIELDS = 8 };
+
+void moon_response_init(struct moon_response *res)
+{
+    *res = (struct moon_response){0};
+}
+
+/* Framing and the connection belong to http_out. */
+static bool is_reserved(struct moon_str name)
+{
+    switch (name.len) {
+    case 4:
+        return moon_str_eq_nocase(name, MOON_STR("Date"));
+    case 10:
+        return moon_str_eq_nocase(name, MOON_STR("Connection"));
+    case 14:
+        return moon_str_eq_nocase(name, MOON_STR("Content-Length"));
+    case 17:
+        return moon_str_eq_nocase(name, MOON_STR("Transfer-Encoding"));
+    default:
+        return false;
+    }
+}
+
+static bool is_clean_value(struct moon_str value)
+{
+    for (size_t i = 0; i < value.len; i++) {
+        char ch = value.ptr[i];
+        if (ch == '\r' || ch == '\n' || ch == '\0')
+            return false;
+    }
+    return true;
+}
+
+static bool is_field(const struct moon_out_field *field, struct moon_str name)
+{
+    return field->name.len == name.len && moon_str_eq_nocase(field->name, name);
+}
+
+static enum moon_err grow(struct moon_response *res, struct moon_arena *arena)
+{
+    uint32_t cap = res->field_cap == 0 ? FIRST_FIELDS : res->field_cap * 2;
+    struct moon_out_field *fields =
+        moon_arena_alloc(arena, cap * sizeof(fields[0]));
+    if (fields == NULL)
+        return MOON_ENOMEM;
+    if (res->field_count > 0)
+        memcpy(fields, res->fields, res->field_count * sizeof(fields[0]));
+    res->fields = fields;
+    res->field_cap = cap;
+    return MOON_OK;
+}
+
+enum moon_err moon_response_add_static(struct moon_response *res,
+                                       struct moon_arena *arena,
+                                       struct moon_str name,
+                                       struct moon_str value)
+{
+    if (res->field_count == res->field_cap) {
+        enum moon_err err = grow(res, arena);
+        if (err != MOON_OK)
+            return err;
+    }
+    res->fields[res->field_count++] = (struct moon_out_field){name, value};
+    return MOON_OK;
+}
+
+enum moon_err moon_response_add(struct moon_response *res,
+                                struct moon_arena *arena, struct moon_str name,
+                                struct moon_str value)
+{
+    if (!moon_str_is_token(name) || is_reserved(name) || !is_clean_value(value))
+        return MOON_EINVAL;
+    struct moon_str own_name = moon_arena_copy(arena, name);
+    struct moon_str own_value = moon_arena_copy(arena, value);
+    if (own_name.ptr == NULL || own_value.ptr == NULL)
+        return MOON_ENOMEM;
+    return moon_response_add_static(res, arena, own_name, own_value);
+}
+
+static void remove_field(struct moon_response *res, struct moon_str name)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < res->field_count; i++) {
+        if (!is_field(&res->fields[i], name))
+            res->fields[kept++] = res->fields[i];
+    }
+    res->field_count = kept;
+}
+
+enum moon_err moon_response_set(struct moon_response *res,
+                                struct moon_arena *arena, struct moon_str name,
+                                struct moon_str value)
+{
+    if (!moon_str_is_token(name) || is_reserved(name))
+        return MOON_EINVAL;
+    if (value.ptr == NULL) {
+        remove_field(res, name);
+        return MOON_OK;
+    }
+    /* Added before the old ones go: a failure leaves all as it was. */
+    uint32_t before = res->field_count;
+    enum moon_err err = moon_response_add(res, arena, name, value);
+    if (err != MOON_OK)
+        return err;
+    struct moon_out_field added = res->fields[before];
+    remove_field(res, name);
+    res->fields[res->field_count++] = added;
+    return MOON_OK;
+}
+
+bool moon_response_get(const struct moon_response *res, struct moon_str name,
+                       uint32_t nth, struct moon_str *out)
+{
+    for (uint32_t i = 0; i < res->field_count; i++) {
+        if (is_field(&res->fields[i], name) && nth-- == 0) {
+            *out = res->fields[i].value;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Content-Security-Policy protects whatever is shown, error pages too. */
+static bool describes_content(struct moon_str name)
+{
+    static const struct moon_str prefix = {"Content-", 8};
+    static const struct moon_str policy = {"Content-Security-", 17};
+    if (moon_str_eq_nocase(name, MOON_STR("ETag")) ||
+        moon_str_eq_nocase(name, MOON_STR("Last-Modified")) ||
+        moon_str_eq_nocase(name, MOON_STR("Cache-Control")))
+        return true;
+    if (name.len < prefix.len ||
+        !moon_str_eq_nocase(moon_str(name.ptr, prefix.len), prefix))
+        return false;
+    return name.len < policy.len ||
+           !moon_str_eq_nocase(moon_str(name.ptr, policy.len), policy);
+}
+
+void moon_response_drop_content(struct moon_response *res)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < res->field_count; i++) {
+        if (!describes_content(res->fields[i].name))
+            res->fields[kept++] = res->fields[i];
+    }
+    res->field_count = kept;
+}
