@@ -155,7 +155,7 @@ static const char loaders[] =
     "    while true do\n"
     "        local part = reader()\n"
     "        if part == nil or part == '' then return concat(parts) end\n"
-    "        if type(part) ~= 'string' then\n"
+    "        if type(part) ~= 'string' and type(part) ~= 'number' then\n"
     "            error('reader function must return a string', 0)\n"
     "        end\n"
     "        parts[#parts + 1] = part\n"
