@@ -1,0 +1,28 @@
+-- Routes that the benchmarks ask for: small, so that the server is measured.
+local moonshine = require "moonshine"
+local app = moonshine.app()
+
+app:get("/hello", function() return "Hello, World!" end)
+
+app:get("/worker", function() return tostring(moonshine.worker().id) end)
+
+local function pass(c, proceed)
+    return proceed(c)
+end
+
+local function header(c, proceed)
+    c:set_header("X-Served-By", "bench")
+    return proceed(c)
+end
+
+app:group("/", pass, header, function(api)
+    api:use(function(c, proceed)
+        local body, status = proceed(c)
+        return body, status
+    end)
+    api:get("/users/:id", function(c)
+        return { id = c:param("id"), name = "Anna", tags = { "a", "b" } }
+    end)
+end)
+
+return app
