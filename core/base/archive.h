@@ -22,25 +22,26 @@ void moon_archive_ref(struct moon_archive *archive); /* atomic count */
 void moon_archive_unref(struct moon_archive *archive);
 
 /* Bytes of a file, borrowed for the archive's life; false if not in it. */
-bool moon_archive_find(const struct moon_archive *archive,
-                       struct moon_str name, struct moon_str *bytes);
+bool moon_archive_find(const struct moon_archive *archive, struct moon_str name,
+                       struct moon_str *bytes);
 size_t moon_archive_count(const struct moon_archive *archive);
 void moon_archive_entry(const struct moon_archive *archive, size_t index,
                         struct moon_str *name, struct moon_str *bytes);
-/* 64 hex digits over names and bytes: which code is this? (not a secret) */
+/* 32 hex digits over names and bytes: which code is this? (no secret, and no
+ * defence against someone who wants two archives to look alike) */
 void moon_archive_hash(const struct moon_archive *archive, char hex[33]);
 
 /* Building one. */
 struct moon_archive_writer;
-MOON_MUST_CHECK struct moon_archive_writer *
-moon_archive_writer_create(size_t max_files, size_t max_bytes);
+MOON_MUST_CHECK struct moon_archive_writer *moon_archive_writer_create(
+    size_t max_files, size_t max_bytes);
 /* Copies both. MOON_ETOO_BIG past a maximum, MOON_EEXISTS for a second one of
  * that name (ignored). */
-MOON_MUST_CHECK enum moon_err
-moon_archive_writer_add(struct moon_archive_writer *writer,
-                        struct moon_str name, struct moon_str bytes);
+MOON_MUST_CHECK enum moon_err moon_archive_writer_add(
+    struct moon_archive_writer *writer, struct moon_str name,
+    struct moon_str bytes);
 /* A new memfd with the archive; the writer is freed in any case. */
-MOON_MUST_CHECK enum moon_err
-moon_archive_writer_finish(struct moon_archive_writer *writer, int *fd);
+MOON_MUST_CHECK enum moon_err moon_archive_writer_finish(
+    struct moon_archive_writer *writer, int *fd);
 
 #endif

@@ -4,6 +4,7 @@
 #ifndef MOON_NET_LISTEN_H
 #define MOON_NET_LISTEN_H
 
+#include "base/compiler.h"
 #include "base/errcode.h"
 #include "base/str.h"
 
@@ -15,9 +16,11 @@ struct moon_address {
     char textz[128]; /* canonical, as in messages */
     char pathz[108]; /* unix socket's path, else "" */
     uint16_t port;   /* 0 for unix; the real one after binding port 0 */
+    uint32_t mode;   /* of a unix socket when opened; 0 means 0666 */
 };
 
-/* Names are not resolved: numeric addresses only. `error` says what is wrong
+/* Names are not resolved: numeric addresses only, and no host (or "*") is all
+ * IPv4 addresses, as in nginx. MOON_EINVAL, and `error` says what is wrong
  * and how an address looks. */
 MOON_MUST_CHECK enum moon_err moon_address_parse(struct moon_str text,
                                                  struct moon_address *out,

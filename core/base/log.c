@@ -1,0 +1,459 @@
+#include "base/log.h"
+
+#include "base/buf.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+/* What may wait for the writer; more is dropped and counted. */
+#define QUEUE_BYTES (1024u * 1024u)
+/* Ordinary lines wait this long for company, so that a busy access log costs
+ * a hundred wake-ups a second and not one a line. */
+#define GATHER_MS 10
+/* Without a writer, how long a line may wait for a full pipe. */
+#define DIRECT_WAIT_MS 1000
+
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t wake; /* to the writer */
+    pthread_cond_t done; /* from the writer: it holds no descriptor now */
+    pthread_t thread;
+    struct moon_buf queue; /* lines that the writer has not taken yet */
+    uint64_t dropped;
+    bool writer, writing, stopping, urgent;
+
+    _Atomic int level;
+    enum moon_log_format format;
+    int fd;
+    bool colour;
+    char *pathz; /* NULL: stderr */
+    char whoz[96];
+} logger = {
+    .lock = PTHREAD_MUTEX_INITIALIZER,
+    .wake = PTHREAD_COND_INITIALIZER,
+    .done = PTHREAD_COND_INITIALIZER,
+    .level = MOON_LOG_INFO,
+    .fd = STDERR_FILENO,
+};
+
+static const struct {
+    const char *namez, *paddedz, *colourz;
+} levels[] = {
+    [MOON_LOG_DEBUG] = {"debug", "debug", "\033[2m"},
+    [MOON_LOG_INFO] = {"info", "info ", "\033[32m"},
+    [MOON_LOG_WARN] = {"warn", "warn ", "\033[33m"},
+    [MOON_LOG_ERROR] = {"error", "error", "\033[31m"},
+};
+
+/* Writes all of it, unless the file is broken or a full pipe stays full for
+ * `patience_ms` (-1: for ever). A log that cannot be written has nowhere to
+ * say so. */
+static void write_all(int fd, const char *bytes, size_t len, int patience_ms)
+{
+    while (len > 0) {
+        ssize_t n = write(fd, bytes, len);
+        if (n >= 0) {
+            bytes += n;
+            len -= (size_t)n;
+            continue;
+        }
+        if (errno == EINTR)
+            continue;
+        struct pollfd ready = {.fd = fd, .events = POLLOUT};
+        if (errno != EAGAIN || poll(&ready, 1, patience_ms) <= 0)
+            return;
+    }
+}
+
+/* ---- lines ---- */
+
+static void add_time(struct moon_buf *out)
+{
+    struct timespec now;
+    struct tm parts;
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    (void)gmtime_r(&now.tv_sec, &parts);
+    moon_buf_printf(out, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ",
+                    parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday,
+                    parts.tm_hour, parts.tm_min, parts.tm_sec,
+                    (int)(now.tv_nsec / 1000000));
+}
+
+/* A line break becomes an indented one and other control bytes become \xNN, so
+ * that no message can pass for a line of its own or steer a terminal. */
+static void add_clean(struct moon_buf *out, struct moon_str s)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        unsigned char byte = (unsigned char)s.ptr[i];
+        if (byte == '\n')
+            moon_buf_addz(out, "\n    ");
+        else if ((byte < 0x20 && byte != '\t') || byte == 0x7f)
+            moon_buf_printf(out, "\\x%02x", byte);
+        else
+            moon_buf_add_char(out, (char)byte);
+    }
+}
+
+static bool is_plain(struct moon_str s)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        unsigned char byte = (unsigned char)s.ptr[i];
+        if (byte <= 0x20 || byte >= 0x7f || byte == '"' || byte == '=')
+            return false;
+    }
+    return s.len > 0;
+}
+
+static void add_text(struct moon_buf *out, enum moon_log_level level,
+                     struct moon_str message,
+                     const struct moon_log_field *fields, size_t count)
+{
+    while (message.len > 0 && message.ptr[message.len - 1] == '\n')
+        message.len--;
+    add_time(out);
+    moon_buf_add_char(out, ' ');
+    if (logger.colour)
+        moon_buf_addz(out, levels[level].colourz);
+    moon_buf_addz(out, levels[level].paddedz);
+    if (logger.colour)
+        moon_buf_addz(out, "\033[0m");
+    moon_buf_add_char(out, ' ');
+    if (logger.whoz[0] != '\0') {
+        moon_buf_addz(out, logger.whoz);
+        moon_buf_addz(out, ": ");
+    }
+    add_clean(out, message);
+    for (size_t i = 0; i < count; i++) {
+        moon_buf_add_char(out, ' ');
+        moon_buf_add_str(out, fields[i].name);
+        moon_buf_add_char(out, '=');
+        if (fields[i].raw || is_plain(fields[i].value))
+            moon_buf_add_str(out, fields[i].value);
+        else
+            moon_buf_add_json(out, fields[i].value);
+    }
+    moon_buf_add_char(out, '\n');
+}
+
+static void add_object(struct moon_buf *out, enum moon_log_level level,
+                       struct moon_str message,
+                       const struct moon_log_field *fields, size_t count)
+{
+    moon_buf_addz(out, "{\"time\":\"");
+    add_time(out);
+    moon_buf_printf(out, "\",\"level\":\"%s\"", levels[level].namez);
+    if (logger.whoz[0] != '\0') {
+        moon_buf_addz(out, ",\"who\":");
+        moon_buf_add_json(out, moon_strz(logger.whoz));
+    }
+    moon_buf_addz(out, ",\"message\":");
+    moon_buf_add_json(out, message);
+    for (size_t i = 0; i < count; i++) {
+        moon_buf_add_char(out, ',');
+        moon_buf_add_json(out, fields[i].name);
+        moon_buf_add_char(out, ':');
+        if (fields[i].raw)
+            moon_buf_add_str(out, fields[i].value);
+        else
+            moon_buf_add_json(out, fields[i].value);
+    }
+    moon_buf_addz(out, "}\n");
+}
+
+static void add_line(struct moon_buf *out, enum moon_log_level level,
+                     struct moon_str message,
+                     const struct moon_log_field *fields, size_t count)
+{
+    if (logger.format == MOON_LOG_JSON)
+        add_object(out, level, message, fields, count);
+    else
+        add_text(out, level, message, fields, count);
+}
+
+/* ---- the queue; all with the lock held ---- */
+
+static void add_dropped(void)
+{
+    char text[80];
+    int len = snprintf(text, sizeof(text),
+                       "the log could not keep up: %llu lines dropped",
+                       (unsigned long long)logger.dropped);
+    logger.dropped = 0;
+    add_line(&logger.queue, MOON_LOG_WARN, moon_str(text, (size_t)len), NULL,
+             0);
+}
+
+static void enqueue(struct moon_str line, bool urgent)
+{
+    if (line.len > QUEUE_BYTES - logger.queue.len) {
+        logger.dropped++;
+        return;
+    }
+    bool was_empty = logger.queue.len == 0;
+    if (logger.dropped > 0)
+        add_dropped();
+    size_t before = logger.queue.len;
+    moon_buf_add_str(&logger.queue, line);
+    if (logger.queue.failed) {
+        logger.queue.failed = false;
+        logger.queue.len = before;
+        logger.dropped++;
+        return;
+    }
+    urgent = urgent || logger.queue.len > QUEUE_BYTES / 2;
+    if (was_empty || (urgent && !logger.urgent))
+        (void)pthread_cond_signal(&logger.wake);
+    logger.urgent = logger.urgent || urgent;
+}
+
+static void submit(struct moon_str line, bool urgent)
+{
+    (void)pthread_mutex_lock(&logger.lock);
+    if (logger.writer)
+        enqueue(line, urgent);
+    else
+        write_all(logger.fd, line.ptr, line.len, DIRECT_WAIT_MS);
+    (void)pthread_mutex_unlock(&logger.lock);
+}
+
+/* ---- the writer ---- */
+
+static void gather(void)
+{
+    struct timespec until;
+    (void)clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += GATHER_MS * 1000000L;
+    if (until.tv_nsec >= 1000000000L) {
+        until.tv_nsec -= 1000000000L;
+        until.tv_sec++;
+    }
+    while (!logger.urgent && !logger.stopping) {
+        if (pthread_cond_timedwait(&logger.wake, &logger.lock, &until) != 0)
+            return;
+    }
+}
+
+static void *writer_main(void *unused)
+{
+    struct moon_buf batch = {0};
+    (void)unused;
+    (void)pthread_mutex_lock(&logger.lock);
+    for (;;) {
+        while (logger.queue.len == 0 && !logger.stopping)
+            (void)pthread_cond_wait(&logger.wake, &logger.lock);
+        gather();
+        if (logger.stopping && logger.dropped > 0)
+            add_dropped();
+        if (logger.queue.len == 0 && logger.stopping)
+            break;
+        struct moon_buf taken = logger.queue;
+        logger.queue = batch; /* the emptied buffer of the last round */
+        batch = taken;
+        logger.urgent = false;
+        logger.writing = true;
+        int fd = logger.fd;
+        (void)pthread_mutex_unlock(&logger.lock);
+        write_all(fd, batch.ptr, batch.len, -1);
+        batch.len = 0;
+        (void)pthread_mutex_lock(&logger.lock);
+        logger.writing = false;
+        (void)pthread_cond_broadcast(&logger.done);
+    }
+    (void)pthread_mutex_unlock(&logger.lock);
+    moon_buf_deinit(&batch);
+    return NULL;
+}
+
+enum moon_err moon_log_start_writer(void)
+{
+    sigset_t all, before;
+    (void)sigfillset(&all);
+    (void)pthread_mutex_lock(&logger.lock);
+    logger.stopping = false;
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    int failed = logger.writer
+                     ? 0
+                     : pthread_create(&logger.thread, NULL, writer_main, NULL);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    logger.writer = failed == 0;
+    (void)pthread_mutex_unlock(&logger.lock);
+    return moon_err_from_errno(failed);
+}
+
+void moon_log_stop_writer(void)
+{
+    (void)pthread_mutex_lock(&logger.lock);
+    bool running = logger.writer;
+    logger.stopping = true;
+    (void)pthread_cond_signal(&logger.wake);
+    (void)pthread_mutex_unlock(&logger.lock);
+    if (!running)
+        return;
+    (void)pthread_join(logger.thread, NULL);
+    (void)pthread_mutex_lock(&logger.lock);
+    /* What came while the writer was on its way out. */
+    if (logger.queue.len > 0)
+        write_all(logger.fd, logger.queue.ptr, logger.queue.len,
+                  DIRECT_WAIT_MS);
+    moon_buf_deinit(&logger.queue);
+    logger.writer = false;
+    (void)pthread_mutex_unlock(&logger.lock);
+}
+
+/* ---- fork: a child has no writer and none of its parent's lines ---- */
+
+static void before_fork(void)
+{
+    (void)pthread_mutex_lock(&logger.lock);
+}
+
+static void after_fork(void)
+{
+    (void)pthread_mutex_unlock(&logger.lock);
+}
+
+static void in_child(void)
+{
+    logger.writer = logger.writing = logger.stopping = logger.urgent = false;
+    logger.dropped = 0;
+    logger.queue.len = 0;
+    (void)pthread_cond_init(&logger.wake, NULL);
+    (void)pthread_cond_init(&logger.done, NULL);
+    (void)pthread_mutex_unlock(&logger.lock);
+}
+
+static void register_fork_handlers(void)
+{
+    (void)pthread_atfork(before_fork, after_fork, in_child);
+}
+
+/* ---- set-up ---- */
+
+static int open_log(const char *pathz)
+{
+    return open(pathz, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY,
+                0640);
+}
+
+/* Takes both over. Waits until the writer has let go of the old file. */
+static void switch_to(int fd, char *pathz)
+{
+    while (logger.writing)
+        (void)pthread_cond_wait(&logger.done, &logger.lock);
+    if (logger.fd != STDERR_FILENO)
+        (void)close(logger.fd);
+    if (logger.pathz != pathz)
+        free(logger.pathz);
+    logger.fd = fd;
+    logger.pathz = pathz;
+    const char *no_colourz = getenv("NO_COLOR");
+    logger.colour =
+        (no_colourz == NULL || no_colourz[0] == '\0') && isatty(fd) == 1;
+}
+
+enum moon_err moon_log_setup(enum moon_log_level level,
+                             enum moon_log_format format, const char *pathz)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    (void)pthread_once(&once, register_fork_handlers);
+    int fd = STDERR_FILENO;
+    char *copyz = NULL;
+    if (pathz != NULL && strcmp(pathz, "stderr") != 0) {
+        copyz = strdup(pathz);
+        if (copyz == NULL)
+            return MOON_ENOMEM;
+        fd = open_log(pathz);
+        if (fd < 0) {
+            int sys = errno;
+            free(copyz);
+            return moon_err_from_errno(sys);
+        }
+    }
+    (void)pthread_mutex_lock(&logger.lock);
+    switch_to(fd, copyz);
+    logger.format = format;
+    atomic_store_explicit(&logger.level, (int)level, memory_order_relaxed);
+    (void)pthread_mutex_unlock(&logger.lock);
+    return MOON_OK;
+}
+
+enum moon_err moon_log_reopen(void)
+{
+    enum moon_err err = MOON_OK;
+    (void)pthread_mutex_lock(&logger.lock);
+    if (logger.pathz != NULL) {
+        int fd = open_log(logger.pathz);
+        if (fd < 0)
+            err = moon_err_from_errno(errno);
+        else
+            switch_to(fd, logger.pathz);
+    }
+    (void)pthread_mutex_unlock(&logger.lock);
+    return err;
+}
+
+void moon_log_set_who(const char *whoz)
+{
+    (void)pthread_mutex_lock(&logger.lock);
+    (void)snprintf(logger.whoz, sizeof(logger.whoz), "%s", whoz);
+    (void)pthread_mutex_unlock(&logger.lock);
+}
+
+/* ---- logging ---- */
+
+bool moon_log_enabled(enum moon_log_level level)
+{
+    return (int)level >=
+           atomic_load_explicit(&logger.level, memory_order_relaxed);
+}
+
+void moon_log_fields(enum moon_log_level level, struct moon_str message,
+                     const struct moon_log_field *fields, size_t count)
+{
+    if (!moon_log_enabled(level))
+        return;
+    struct moon_buf line = {0};
+    add_line(&line, level, message, fields, count);
+    if (!line.failed)
+        submit(moon_buf_str(&line), level >= MOON_LOG_WARN);
+    moon_buf_deinit(&line);
+}
+
+void moon_log(enum moon_log_level level, const char *fmt, ...)
+{
+    if (!moon_log_enabled(level))
+        return;
+    struct moon_buf message = {0};
+    va_list args;
+    va_start(args, fmt);
+    moon_buf_vprintf(&message, fmt, args);
+    va_end(args);
+    if (!message.failed)
+        moon_log_fields(level, moon_buf_str(&message), NULL, 0);
+    moon_buf_deinit(&message);
+}
+
+void moon_log_raw(struct moon_str line)
+{
+    submit(line, false);
+}
+
+bool moon_log_level_parse(struct moon_str text, enum moon_log_level *out)
+{
+    for (size_t i = 0; i < MOON_COUNT(levels); i++) {
+        if (moon_str_eq(text, moon_strz(levels[i].namez))) {
+            *out = (enum moon_log_level)i;
+            return true;
+        }
+    }
+    return false;
+}

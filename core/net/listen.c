@@ -1,0 +1,282 @@
+#include "net/listen.h"
+
+#include "base/compiler.h"
+#include "net/port_owner.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static enum moon_err refuse(struct moon_str text, const char *whyz, char *error,
+                            size_t error_size)
+{
+    (void)snprintf(error, error_size,
+                   "\"%.*s\" is not an address: %s (127.0.0.1:8080, :8080, "
+                   "8080, [::1]:8080, unix:/path)",
+                   MOON_STR_ARG(text), whyz);
+    return MOON_EINVAL;
+}
+
+static enum moon_err parse_unix(struct moon_str text, struct moon_address *out,
+                                char *error, size_t error_size)
+{
+    struct moon_str path = moon_str(text.ptr + 5, text.len - 5);
+    struct sockaddr_un *sa = (struct sockaddr_un *)&out->sa;
+    if (path.len == 0 || path.ptr[0] != '/')
+        return refuse(text, "a unix socket needs an absolute path", error,
+                      error_size);
+    if (path.len >= sizeof(out->pathz) || path.len >= sizeof(sa->sun_path))
+        return refuse(text, "the path of a unix socket has at most 107 bytes",
+                      error, error_size);
+    if (memchr(path.ptr, '\0', path.len) != NULL)
+        return refuse(text, "it contains a NUL byte", error, error_size);
+    sa->sun_family = AF_UNIX;
+    memcpy(sa->sun_path, path.ptr, path.len);
+    memcpy(out->pathz, path.ptr, path.len);
+    out->sa_len = sizeof(*sa);
+    (void)snprintf(out->textz, sizeof(out->textz), "unix:%s", out->pathz);
+    return MOON_OK;
+}
+
+static void print_inet(struct moon_address *address)
+{
+    char hostz[INET6_ADDRSTRLEN] = "";
+    if (address->sa.ss_family == AF_INET6) {
+        struct sockaddr_in6 *sa = (struct sockaddr_in6 *)&address->sa;
+        (void)inet_ntop(AF_INET6, &sa->sin6_addr, hostz, sizeof(hostz));
+        address->port = ntohs(sa->sin6_port);
+        (void)snprintf(address->textz, sizeof(address->textz), "[%s]:%u", hostz,
+                       address->port);
+    } else {
+        struct sockaddr_in *sa = (struct sockaddr_in *)&address->sa;
+        (void)inet_ntop(AF_INET, &sa->sin_addr, hostz, sizeof(hostz));
+        address->port = ntohs(sa->sin_port);
+        (void)snprintf(address->textz, sizeof(address->textz), "%s:%u", hostz,
+                       address->port);
+    }
+}
+
+static bool set_host(struct moon_address *out, struct moon_str host,
+                     bool brackets, uint16_t port)
+{
+    char hostz[INET6_ADDRSTRLEN] = "";
+    if (host.len >= sizeof(hostz))
+        return false;
+    memcpy(hostz, host.ptr, host.len);
+    if (brackets) {
+        struct sockaddr_in6 *sa = (struct sockaddr_in6 *)&out->sa;
+        sa->sin6_family = AF_INET6;
+        sa->sin6_port = htons(port);
+        out->sa_len = sizeof(*sa);
+        return inet_pton(AF_INET6, hostz, &sa->sin6_addr) == 1;
+    }
+    struct sockaddr_in *sa = (struct sockaddr_in *)&out->sa;
+    sa->sin_family = AF_INET;
+    sa->sin_port = htons(port);
+    out->sa_len = sizeof(*sa);
+    if (host.len == 0 || moon_str_eq(host, MOON_STR("*"))) {
+        sa->sin_addr.s_addr = htonl(INADDR_ANY);
+        return true;
+    }
+    return inet_pton(AF_INET, hostz, &sa->sin_addr) == 1;
+}
+
+enum moon_err moon_address_parse(struct moon_str text, struct moon_address *out,
+                                 char *error, size_t error_size)
+{
+    *out = (struct moon_address){0};
+    if (moon_str_starts(text, MOON_STR("unix:")))
+        return parse_unix(text, out, error, error_size);
+    struct moon_str host = MOON_STR_NONE, port = text;
+    for (size_t i = text.len; i > 0; i--) {
+        if (text.ptr[i - 1] == ':') {
+            host = moon_str(text.ptr, i - 1);
+            port = moon_str(text.ptr + i, text.len - i);
+            break;
+        }
+    }
+    uint64_t number;
+    if (!moon_str_to_u64(port, &number))
+        return refuse(text, "it has no port", error, error_size);
+    if (number > 65535)
+        return refuse(text, "a port is at most 65535", error, error_size);
+    bool brackets =
+        host.len >= 2 && host.ptr[0] == '[' && host.ptr[host.len - 1] == ']';
+    if (brackets)
+        host = moon_str(host.ptr + 1, host.len - 2);
+    else if (host.len > 0 && memchr(host.ptr, ':', host.len) != NULL)
+        return refuse(text, "an IPv6 address stands in brackets", error,
+                      error_size);
+    if (!set_host(out, host, brackets, (uint16_t)number))
+        return refuse(text,
+                      brackets ? "that is no IPv6 address"
+                               : "names are not looked up, give a numeric "
+                                 "IPv4 address",
+                      error, error_size);
+    print_inet(out);
+    return MOON_OK;
+}
+
+/* ---- listening ---- */
+
+static enum moon_err fail(const struct moon_address *address, int fd, int sys,
+                          const char *whyz, char *error, size_t error_size)
+{
+    if (fd >= 0)
+        (void)close(fd);
+    (void)snprintf(error, error_size, "cannot listen on %s: %s", address->textz,
+                   whyz);
+    return moon_err_from_errno(sys);
+}
+
+static enum moon_err fail_bind(const struct moon_address *address, int fd,
+                               int sys, char *error, size_t error_size)
+{
+    char whyz[256];
+    char ownerz[64];
+    switch (sys) {
+    case EADDRINUSE:
+        if (moon_port_owner(address->port, ownerz, sizeof(ownerz)))
+            (void)snprintf(whyz, sizeof(whyz),
+                           "%s listens there already; stop it or choose "
+                           "another with --listen",
+                           ownerz);
+        else
+            (void)snprintf(whyz, sizeof(whyz),
+                           "another process listens there already; choose "
+                           "another with --listen");
+        break;
+    case EACCES:
+        (void)snprintf(whyz, sizeof(whyz), "%s",
+                       address->pathz[0] != '\0'
+                           ? "no permission to create the socket"
+                           : "ports below 1024 need root or "
+                             "CAP_NET_BIND_SERVICE");
+        break;
+    case EADDRNOTAVAIL:
+        (void)snprintf(whyz, sizeof(whyz), "this machine has no such address");
+        break;
+    case ENOENT:
+        (void)snprintf(whyz, sizeof(whyz), "its directory does not exist");
+        break;
+    default:
+        (void)snprintf(whyz, sizeof(whyz), "%s", strerror(sys));
+    }
+    return fail(address, fd, sys, whyz, error, error_size);
+}
+
+/* Makes way for a unix socket: nothing there, or one that nobody serves. */
+static enum moon_err clear_path(const struct moon_address *address, char *error,
+                                size_t error_size)
+{
+    struct stat st;
+    if (lstat(address->pathz, &st) != 0)
+        return MOON_OK; /* bind will say if that is not because it is new */
+    if (!S_ISSOCK(st.st_mode))
+        return fail(address, -1, EEXIST, "that file is not a socket", error,
+                    error_size);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return fail(address, -1, errno, strerror(errno), error, error_size);
+    int status =
+        connect(fd, (const struct sockaddr *)&address->sa, address->sa_len);
+    int sys = errno;
+    (void)close(fd);
+    if (status == 0 || sys != ECONNREFUSED)
+        return fail(address, -1, EADDRINUSE,
+                    "another process listens there already", error, error_size);
+    if (unlink(address->pathz) != 0 && errno != ENOENT)
+        return fail(address, -1, errno, strerror(errno), error, error_size);
+    return MOON_OK;
+}
+
+static int set_options(const struct moon_address *address, int fd)
+{
+    int on = 1;
+    if (address->pathz[0] != '\0')
+        return 0;
+    int failed = setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    /* [::]:8080 and :8080 are two addresses, on every system. */
+    if (failed == 0 && address->sa.ss_family == AF_INET6)
+        failed = setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
+    return failed;
+}
+
+enum moon_err moon_listen_open(struct moon_address *address, int backlog,
+                               int *fd, char *error, size_t error_size)
+{
+    *fd = -1;
+    bool is_unix = address->pathz[0] != '\0';
+    if (is_unix) {
+        enum moon_err err = clear_path(address, error, error_size);
+        if (err != MOON_OK)
+            return err;
+    }
+    int sock = socket(address->sa.ss_family,
+                      SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (sock < 0 || set_options(address, sock) != 0)
+        return fail(address, sock, errno, strerror(errno), error, error_size);
+    if (bind(sock, (struct sockaddr *)&address->sa, address->sa_len) != 0)
+        return fail_bind(address, sock, errno, error, error_size);
+    /* Before listen, so that nobody gets in through the wrong mode. */
+    if (is_unix &&
+        chmod(address->pathz, address->mode != 0 ? address->mode : 0666) != 0)
+        return fail(address, sock, errno, strerror(errno), error, error_size);
+    if (listen(sock, backlog) != 0)
+        return fail_bind(address, sock, errno, error, error_size);
+    if (!is_unix) {
+        socklen_t len = sizeof(address->sa);
+        if (getsockname(sock, (struct sockaddr *)&address->sa, &len) == 0)
+            print_inet(address);
+    }
+    *fd = sock;
+    return MOON_OK;
+}
+
+/* ---- connecting ---- */
+
+static int wait_connected(int fd, uint64_t timeout_ms)
+{
+    struct pollfd ready = {.fd = fd, .events = POLLOUT};
+    int wait_ms = timeout_ms > INT32_MAX ? -1 : (int)timeout_ms;
+    int n;
+    do {
+        n = poll(&ready, 1, wait_ms);
+    } while (n < 0 && errno == EINTR);
+    if (n <= 0)
+        return n == 0 ? ETIMEDOUT : errno;
+    int sys = 0;
+    socklen_t len = sizeof(sys);
+    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &sys, &len) == 0 ? sys : errno;
+}
+
+enum moon_err moon_connect(const struct moon_address *address,
+                           uint64_t timeout_ms, int *fd)
+{
+    *fd = -1;
+    int sock = socket(address->sa.ss_family,
+                      SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (sock < 0)
+        return moon_err_from_errno(errno);
+    int sys = 0;
+    if (connect(sock, (const struct sockaddr *)&address->sa, address->sa_len) !=
+        0)
+        sys = errno == EINPROGRESS ? wait_connected(sock, timeout_ms) : errno;
+    int flags = fcntl(sock, F_GETFL);
+    if (sys == 0 &&
+        (flags < 0 || fcntl(sock, F_SETFL, flags & ~O_NONBLOCK) != 0))
+        sys = errno;
+    if (sys != 0) {
+        (void)close(sock);
+        /* Nobody listens: the node is not there. */
+        return sys == ECONNREFUSED ? MOON_ENOT_FOUND : moon_err_from_errno(sys);
+    }
+    *fd = sock;
+    return MOON_OK;
+}
