@@ -24,8 +24,10 @@
 /* A request as Lua sees it: a numbered place that outlives the request in it,
  * so that a handle is made once and kept. */
 typedef struct moon_slot moon_slot;
-typedef struct moon_task_id { uint32_t index, serial; } moon_task_id;
 typedef struct moon_bytes { const char *ptr; size_t len; } moon_bytes;
+
+/* The handle of a place, valid as long as the VM; NULL if there is none. */
+moon_slot *moon_slot_get(uint32_t slot);
 
 /* ---- tasks: vm/task.c ---- */
 int moon_abi_version(void);

@@ -7,6 +7,7 @@
 #ifndef MOON_VM_TASK_H
 #define MOON_VM_TASK_H
 
+#include "base/compiler.h"
 #include "base/errcode.h"
 #include "base/str.h"
 
@@ -45,8 +46,11 @@ struct moon_task {
     uint32_t number; /* index in the VM's table + 1, and a serial above */
     enum moon_task_state state;
     enum moon_main_kind kind;
-    bool is_timer, in_request, parked, unpark_kept, fresh;
+    bool is_timer, in_request, parked, unpark_kept;
+    bool fresh; /* main is on co's stack, never resumed yet */
     uint8_t cancel;        /* enum moon_trip to raise at the next resume */
+    const char *cancel_kindz; /* static: what the failure is called */
+    bool has_co;
     struct moon_exchange *x; /* the request it works for, or NULL */
     uint32_t slot;
     uint32_t arg;          /* chain, or what BOOT does */

@@ -15,8 +15,9 @@
 
 #include <uv.h>
 
+struct lua_State;
 struct moon_vm;
-struct moon_budget;
+struct moon_watch; /* vm/budget.h */
 
 struct moon_vm_options {
     const struct moon_archive *files;  /* borrowed for the VM's life */
@@ -29,7 +30,7 @@ struct moon_vm_options {
     bool dev;
     bool probe; /* files missing from the archive are read from disk and
                    reported through moon_vm_outside */
-    struct moon_budget *builder_budget; /* watches the load; may be NULL */
+    struct moon_watch *watch; /* of the thread that loads; may be NULL */
 };
 
 /* Loads everything. NULL on failure, with file, line and traceback in `error`.
@@ -40,7 +41,7 @@ moon_vm_create(const struct moon_vm_options *options, struct moon_buf *error);
 /* The loop that runs it from now on, and the watchdog of that thread. */
 MOON_MUST_CHECK enum moon_err moon_vm_attach(struct moon_vm *vm,
                                              uv_loop_t *loop,
-                                             struct moon_budget *budget);
+                                             struct moon_watch *watch);
 
 /* Runs on_start functions, then (probe only) app:check functions, as tasks.
  * `done` fires once, later; err is MOON_OK or MOON_ELUA with the text. */
@@ -94,8 +95,20 @@ struct moon_vm_stats {
 };
 void moon_vm_get_stats(const struct moon_vm *vm, struct moon_vm_stats *out);
 
-/* Probe: modules and files read from outside the archive, as absolute paths;
- * returns false when index is past the last. */
+/* A file of the application by its name in the archive, or (probe) on disk;
+ * borrowed for the VM's life. */
+bool moon_vm_find_file(struct moon_vm *vm, struct moon_str name,
+                       struct moon_str *bytes);
+/* The VM of a Lua thread, and the one that runs or loads on this OS thread. */
+struct moon_vm *moon_vm_of(struct lua_State *L);
+struct moon_vm *moon_vm_here(void);
+const struct moon_vm_options *moon_vm_get_options(const struct moon_vm *vm);
+/* For the functions that fill it while the app loads. */
+struct moon_app *moon_vm_app_loading(struct moon_vm *vm);
+
+/* Probe: modules and files read from outside the archive, by the name they
+ * were asked for (absolute, or relative to the app directory), which is the
+ * name to archive them under; false when index is past the last. */
 bool moon_vm_outside(const struct moon_vm *vm, uint32_t index,
                      struct moon_str *path);
 

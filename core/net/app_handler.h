@@ -1,0 +1,38 @@
+/* Answers requests with the application: routes them, answers in C what needs
+ * no Lua (404, 405, OPTIONS, redirects, limits, static files, liveness), runs
+ * the rest on the current generation, logs and counts.
+ *
+ * One per worker; owns nothing but itself. Generations belong to the worker,
+ * which must keep one alive while its `exchanges` is not 0. */
+#ifndef MOON_NET_APP_HANDLER_H
+#define MOON_NET_APP_HANDLER_H
+
+#include "net/generation.h"
+#include "net/server.h"
+
+struct moon_app_handler;
+
+struct moon_app_handler_options {
+    /* /-/ready: NULL if ready, else static text that says why not. */
+    const char *(*not_ready)(void *ctx);
+    void *ctx;
+    bool dev;
+};
+
+MOON_MUST_CHECK struct moon_app_handler *
+moon_app_handler_create(const struct moon_app_handler_options *options);
+void moon_app_handler_destroy(struct moon_app_handler *handler);
+
+/* For moon_server_create; valid as long as the handler. */
+const struct moon_handler *
+moon_app_handler_ops(struct moon_app_handler *handler);
+
+/* New requests run on it from now on. Borrowed. */
+void moon_app_handler_set_generation(struct moon_app_handler *handler,
+                                     struct moon_generation *generation);
+
+/* The server's settings out of a configuration. */
+void moon_app_server_config(const struct moon_config *config,
+                            struct moon_server_config *out);
+
+#endif

@@ -1,0 +1,179 @@
+#include "net/auto_answer.h"
+
+#include "http/problem.h"
+#include "http/static_file.h"
+#include "net/stages.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+static void send_body(struct moon_exchange *x, int status,
+                      struct moon_str bytes, struct moon_str type)
+{
+    struct moon_out_body body = {
+        .bytes = bytes, .content_type = type, .file_fd = -1};
+    x->res.status = (uint16_t)status;
+    (void)x->ops->respond(x, &body);
+}
+
+bool moon_auto_error(struct moon_exchange *x, int status, const char *detailz)
+{
+    const struct moon_status_hook *hook =
+        x->app_table != NULL ? moon_app_hook(x->app_table, x->scope, status)
+                             : NULL;
+    if (hook != NULL && hook->chain != MOON_NO_CHAIN) {
+        x->chain = hook->chain;
+        x->auto_status = (uint16_t)status;
+        return false;
+    }
+    moon_response_drop_content(&x->res);
+    if (hook != NULL) {
+        send_body(x, status, hook->body, hook->content_type);
+        return true;
+    }
+    struct moon_buf text = {0};
+    struct moon_str accept = MOON_STR_NONE;
+    (void)moon_request_header(&x->req, MOON_STR("accept"), 0, &accept);
+    struct moon_str type = moon_problem_write(
+        status, accept, detailz != NULL ? moon_strz(detailz) : MOON_STR_NONE,
+        MOON_STR_NONE, x->request_id, &text);
+    send_body(x, status, moon_buf_str(&text), type);
+    moon_buf_deinit(&text);
+    return true;
+}
+
+void moon_auto_text(struct moon_exchange *x, int status, struct moon_str text)
+{
+    send_body(x, status, text, MOON_STR("text/plain; charset=utf-8"));
+}
+
+/* "GET, HEAD, OPTIONS": OPTIONS is answered for every path that exists. */
+static enum moon_err set_allow(struct moon_exchange *x)
+{
+    char text[128];
+    size_t len = 0;
+    uint32_t allowed = x->match.allowed | MOON_METHOD_BIT(MOON_METHOD_OPTIONS);
+    for (int m = 0; m < MOON_METHOD_OTHER; m++) {
+        if ((allowed & MOON_METHOD_BIT(m)) == 0)
+            continue;
+        struct moon_str name = moon_method_name((enum moon_method)m);
+        int more = snprintf(text + len, sizeof(text) - len, "%s%.*s",
+                            len > 0 ? ", " : "", MOON_STR_ARG(name));
+        len += (size_t)more;
+    }
+    return moon_response_set(&x->res, &x->arena, MOON_STR("Allow"),
+                             moon_str(text, len));
+}
+
+/* To the sibling with or without the trailing slash. Relative, and never two
+ * slashes at the start, which a browser would take for a host. */
+static bool redirect_slash(struct moon_exchange *x)
+{
+    struct moon_str path = moon_request_str(&x->req, x->req.path);
+    struct moon_str query = moon_request_str(&x->req, x->req.query);
+    struct moon_buf to = {0};
+    while (path.len > 1 && path.ptr[0] == '/' && path.ptr[1] == '/') {
+        path.ptr++;
+        path.len--;
+    }
+    if (path.len > 1 && path.ptr[path.len - 1] == '/')
+        moon_buf_add(&to, path.ptr, path.len - 1);
+    else
+        moon_buf_printf(&to, "%.*s/", MOON_STR_ARG(path));
+    if (query.len > 0)
+        moon_buf_printf(&to, "?%.*s", MOON_STR_ARG(query));
+    bool set = !to.failed &&
+               moon_response_set(&x->res, &x->arena, MOON_STR("Location"),
+                                 moon_buf_str(&to)) == MOON_OK;
+    moon_buf_deinit(&to);
+    if (set)
+        send_body(x, 308, MOON_STR_NONE, MOON_STR_NONE);
+    return set;
+}
+
+bool moon_auto_no_route(struct moon_exchange *x)
+{
+    const struct moon_match *match = &x->match;
+    bool exists = match->allowed != 0 || match->any_method;
+    if (exists && x->req.method == MOON_METHOD_OPTIONS) {
+        bool preflight = moon_stages_preflight(x);
+        if (!preflight && set_allow(x) != MOON_OK)
+            return moon_auto_error(x, 503, NULL);
+        send_body(x, 204, MOON_STR_NONE, MOON_STR_NONE);
+        return true;
+    }
+    if (exists) {
+        if (set_allow(x) != MOON_OK)
+            return moon_auto_error(x, 503, NULL);
+        return moon_auto_error(x, 405, NULL);
+    }
+    bool safe =
+        x->req.method == MOON_METHOD_GET || x->req.method == MOON_METHOD_HEAD;
+    if (safe && match->slash_sibling && !x->app_table->strict_slash &&
+        redirect_slash(x))
+        return true;
+    return moon_auto_error(x, 404, NULL);
+}
+
+static enum moon_err open_static(const struct moon_exchange *x,
+                                 struct moon_static_file *file)
+{
+    const struct moon_route *route = x->route;
+    struct moon_str rest = MOON_STR_NONE;
+    if (x->match.param_count > 0)
+        rest = x->match.params[x->match.param_count - 1].value;
+    enum moon_err err =
+        moon_static_open(route->dir_fd, rest, route->index, file);
+    if (err == MOON_ENOT_FOUND && route->fallback.len > 0)
+        err = moon_static_open(route->dir_fd, route->fallback, MOON_STR_NONE,
+                               file);
+    return err;
+}
+
+static enum moon_err set_cache_control(struct moon_exchange *x)
+{
+    char text[64];
+    if (x->route->max_age_s < 0)
+        return MOON_OK;
+    int len = snprintf(text, sizeof(text), "public, max-age=%lld%s",
+                       (long long)x->route->max_age_s,
+                       x->route->immutable ? ", immutable" : "");
+    return moon_response_set(&x->res, &x->arena, MOON_STR("Cache-Control"),
+                             moon_str(text, (size_t)len));
+}
+
+bool moon_auto_static(struct moon_exchange *x)
+{
+    struct moon_static_file file;
+    struct moon_static_plan plan;
+    enum moon_err err = open_static(x, &file);
+    if (err == MOON_EAGAIN)
+        return redirect_slash(x) ? true : moon_auto_error(x, 503, NULL);
+    if (err != MOON_OK)
+        return moon_auto_error(
+            x, err == MOON_EFULL || err == MOON_ENOMEM ? 503 : 404, NULL);
+    err = moon_static_plan(&file, &x->req, &x->res, &x->arena, &plan);
+    if (err == MOON_OK)
+        err = set_cache_control(x);
+    if (err != MOON_OK || plan.status == 412 || plan.status == 416) {
+        (void)close(file.fd);
+        return moon_auto_error(x, err != MOON_OK ? 503 : plan.status, NULL);
+    }
+    struct moon_str rest = x->match.param_count > 0
+                               ? x->match.params[x->match.param_count - 1].value
+                               : MOON_STR_NONE;
+    if (rest.len == 0 || rest.ptr[rest.len - 1] == '/')
+        rest = x->route->index;
+    struct moon_out_body body = {.file_fd = -1,
+                                 .content_type = moon_content_type_of(rest)};
+    x->res.status = (uint16_t)plan.status;
+    if (plan.status == 304) {
+        (void)close(file.fd);
+    } else {
+        body.file_fd = file.fd;
+        body.file_from = plan.from;
+        body.file_length = plan.length;
+    }
+    (void)x->ops->respond(x, &body);
+    return true;
+}

@@ -1,0 +1,213 @@
+#include "net/stages.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/random.h"
+
+#include <stdio.h>
+#include <time.h>
+
+static const struct moon_scope *scope_at(const struct moon_app *app, int id)
+{
+    return id == MOON_NO_SCOPE ? NULL : &app->scopes[id];
+}
+
+static void make_id(struct moon_exchange *x)
+{
+    static const char hex[] = "0123456789abcdef";
+    char *to = x->request_id_text;
+    for (int half = 0; half < 2; half++) {
+        uint64_t bits = moon_random_fast();
+        for (int i = 0; i < 16; i++, bits >>= 4)
+            *to++ = hex[bits & 15];
+    }
+    x->request_id = moon_str(x->request_id_text, 32);
+}
+
+static enum moon_err add_request_id(struct moon_exchange *x)
+{
+    struct moon_str header = MOON_STR("X-Request-Id");
+    const struct moon_scope *scope = scope_at(x->app_table, x->scope);
+    while (scope != NULL && !scope->request_id.set)
+        scope = scope_at(x->app_table, scope->parent);
+    if (scope != NULL) {
+        const struct moon_request_id *set = &scope->request_id;
+        if (set->off || moon_app_skips(&set->skip, x->path))
+            return MOON_OK;
+        if (set->header.len > 0)
+            header = set->header;
+    }
+    return moon_response_add_static(&x->res, &x->arena, header, x->request_id);
+}
+
+static enum moon_err add_one(struct moon_exchange *x, struct moon_str name,
+                             struct moon_str value)
+{
+    return value.len == 0
+               ? MOON_OK
+               : moon_response_add_static(&x->res, &x->arena, name, value);
+}
+
+static enum moon_err add_security(struct moon_exchange *x)
+{
+    const struct moon_scope *scope = scope_at(x->app_table, x->scope);
+    while (scope != NULL && !scope->security.set)
+        scope = scope_at(x->app_table, scope->parent);
+    if (scope == NULL || moon_app_skips(&scope->security.skip, x->path))
+        return MOON_OK;
+    const struct moon_security_headers *set = &scope->security;
+    enum moon_err err =
+        add_one(x, MOON_STR("X-Content-Type-Options"), MOON_STR("nosniff"));
+    if (err == MOON_OK)
+        err = add_one(x, MOON_STR("Referrer-Policy"),
+                      MOON_STR("strict-origin-when-cross-origin"));
+    if (err == MOON_OK)
+        err = add_one(x, MOON_STR("Content-Security-Policy"), set->csp);
+    if (err == MOON_OK && moon_str_eq(x->scheme, MOON_STR("https")))
+        err = add_one(x, MOON_STR("Strict-Transport-Security"), set->hsts);
+    if (err == MOON_OK)
+        err = add_one(x, MOON_STR("X-Frame-Options"), set->frame);
+    return err;
+}
+
+static const struct moon_cors *cors_of(const struct moon_exchange *x)
+{
+    const struct moon_scope *scope = scope_at(x->app_table, x->scope);
+    while (scope != NULL && !scope->cors.set)
+        scope = scope_at(x->app_table, scope->parent);
+    if (scope == NULL || moon_app_skips(&scope->cors.skip, x->path))
+        return NULL;
+    return &scope->cors;
+}
+
+static bool origin_allowed(const struct moon_cors *cors, struct moon_str origin)
+{
+    if (cors->any_origin)
+        return true;
+    for (uint32_t i = 0; i < cors->origins.count; i++) {
+        if (moon_str_eq_nocase(cors->origins.items[i], origin))
+            return true;
+    }
+    return false;
+}
+
+static enum moon_err add_cors(struct moon_exchange *x)
+{
+    struct moon_str origin;
+    const struct moon_cors *cors = cors_of(x);
+    if (cors == NULL)
+        return MOON_OK;
+    enum moon_err err = MOON_OK;
+    if (!cors->any_origin)
+        err = moon_response_add(&x->res, &x->arena, MOON_STR("Vary"),
+                                MOON_STR("Origin"));
+    if (err != MOON_OK ||
+        !moon_request_header(&x->req, MOON_STR("origin"), 0, &origin) ||
+        !origin_allowed(cors, origin))
+        return err;
+    err = moon_response_add(&x->res, &x->arena,
+                            MOON_STR("Access-Control-Allow-Origin"),
+                            cors->any_origin ? MOON_STR("*") : origin);
+    if (err == MOON_OK && cors->credentials)
+        err = add_one(x, MOON_STR("Access-Control-Allow-Credentials"),
+                      MOON_STR("true"));
+    return err;
+}
+
+enum moon_err moon_stages_begin(struct moon_exchange *x)
+{
+    make_id(x);
+    enum moon_err err = add_request_id(x);
+    if (err == MOON_OK)
+        err = add_security(x);
+    if (err == MOON_OK)
+        err = add_cors(x);
+    return err;
+}
+
+bool moon_stages_preflight(struct moon_exchange *x)
+{
+    struct moon_str origin, wanted, headers;
+    const struct moon_cors *cors = cors_of(x);
+    if (cors == NULL || x->req.method != MOON_METHOD_OPTIONS ||
+        !moon_request_header(&x->req, MOON_STR("origin"), 0, &origin) ||
+        !moon_request_header(&x->req, MOON_STR("access-control-request-method"),
+                             0, &wanted))
+        return false;
+    if (!origin_allowed(cors, origin))
+        return true; /* answered without permission */
+    enum moon_err err = MOON_OK;
+    if (cors->methods.len > 0)
+        err =
+            add_one(x, MOON_STR("Access-Control-Allow-Methods"), cors->methods);
+    else
+        err =
+            moon_response_add(&x->res, &x->arena,
+                              MOON_STR("Access-Control-Allow-Methods"), wanted);
+    if (err == MOON_OK && cors->headers.len > 0)
+        err =
+            add_one(x, MOON_STR("Access-Control-Allow-Headers"), cors->headers);
+    else if (err == MOON_OK &&
+             moon_request_header(&x->req,
+                                 MOON_STR("access-control-request-headers"), 0,
+                                 &headers))
+        err = moon_response_add(&x->res, &x->arena,
+                                MOON_STR("Access-Control-Allow-Headers"),
+                                headers);
+    if (err == MOON_OK && cors->max_age_s >= 0) {
+        char age[24];
+        int len =
+            snprintf(age, sizeof(age), "%lld", (long long)cors->max_age_s);
+        err = moon_response_add(&x->res, &x->arena,
+                                MOON_STR("Access-Control-Max-Age"),
+                                moon_str(age, (size_t)len));
+    }
+    return err == MOON_OK;
+}
+
+static bool wants_log(const struct moon_exchange *x,
+                      const struct moon_config *config)
+{
+    const struct moon_scope *scope =
+        x->app_table != NULL ? scope_at(x->app_table, x->scope) : NULL;
+    if (!config->log_access || !moon_log_enabled(MOON_LOG_INFO))
+        return false;
+    if (moon_str_starts(x->path, MOON_STR("/-/")))
+        return false;
+    while (scope != NULL && !scope->access_log.set)
+        scope = scope_at(x->app_table, scope->parent);
+    return scope == NULL || (!scope->access_log.off &&
+                             !moon_app_skips(&scope->access_log.skip, x->path));
+}
+
+void moon_stages_log(const struct moon_exchange *x,
+                     const struct moon_config *config)
+{
+    char status[8], bytes[24], ms[24], generation[24];
+    if (!wants_log(x, config))
+        return;
+    int status_len = snprintf(status, sizeof(status), "%u", x->status_sent);
+    int bytes_len = snprintf(bytes, sizeof(bytes), "%llu",
+                             (unsigned long long)x->bytes_out);
+    int ms_len = snprintf(ms, sizeof(ms), "%.3f",
+                          (double)(moon_clock_ns() - x->started_ns) / 1e6);
+    struct moon_str method = moon_request_str(&x->req, x->req.method_text);
+    struct moon_str target = moon_request_str(&x->req, x->req.target);
+    int generation_len = snprintf(generation, sizeof(generation), "%llu",
+                                  (unsigned long long)x->generation_number);
+    struct moon_log_field fields[] = {
+        {MOON_STR("ip"), x->ip, false},
+        {MOON_STR("method"), method, false},
+        {MOON_STR("target"), target, false},
+        {MOON_STR("status"), moon_str(status, (size_t)status_len), true},
+        {MOON_STR("bytes"), moon_str(bytes, (size_t)bytes_len), true},
+        {MOON_STR("ms"), moon_str(ms, (size_t)ms_len), true},
+        {MOON_STR("route"),
+         x->route != NULL ? x->route->pattern : MOON_STR("-"), false},
+        {MOON_STR("request"), x->request_id, false},
+        {MOON_STR("generation"), moon_str(generation, (size_t)generation_len),
+         true},
+    };
+    moon_log_fields(MOON_LOG_INFO, MOON_STR("access"), fields,
+                    MOON_COUNT(fields));
+}

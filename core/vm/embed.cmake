@@ -1,0 +1,33 @@
+# cmake -DOUT=file.c -DROOT=lua -DFILES="a;b" -DABI=abi.h -P embed.cmake
+# Writes the framework's Lua files, and the declarations that LuaJIT's FFI
+# gets, as C arrays.
+function(bytes_of text out)
+  string(HEX "${text}" hex)
+  string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," hex "${hex}")
+  set(${out} "${hex}" PARENT_SCOPE)
+endfunction()
+
+set(body "#include \"vm/vm_internal.h\"\n\n")
+set(table "")
+set(number 0)
+foreach(file IN LISTS FILES)
+  file(READ "${ROOT}/${file}" hex HEX)
+  string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," hex "${hex}")
+  string(REGEX REPLACE "\\.lua$" "" name "${file}")
+  string(REGEX REPLACE "/init$" "" name "${name}")
+  string(REPLACE "/" "." name "${name}")
+  string(APPEND body "static const char file_${number}[] = {${hex}0x00};\n")
+  string(APPEND table "    {\"${name}\", \"${file}\", file_${number}, sizeof(file_${number}) - 1},\n")
+  math(EXPR number "${number} + 1")
+endforeach()
+string(APPEND body "\nconst struct moon_embedded moon_embedded_lua[] = {\n${table}    {0}};\n")
+string(APPEND body "const size_t moon_embedded_lua_count = ${number};\n\n")
+
+file(READ "${ABI}" abi)
+string(FIND "${abi}" "/* ffi:begin */" from)
+string(FIND "${abi}" "/* ffi:end */" to)
+math(EXPR length "${to} - ${from}")
+string(SUBSTRING "${abi}" ${from} ${length} abi)
+bytes_of("${abi}" hex)
+string(APPEND body "const char moon_embedded_cdef[] = {${hex}0x00};\n")
+file(WRITE "${OUT}" "${body}")

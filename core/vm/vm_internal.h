@@ -1,0 +1,108 @@
+/* Private to core/vm: the VM's struct, and what its files share. */
+#ifndef MOON_VM_INTERNAL_H
+#define MOON_VM_INTERNAL_H
+
+#include "vm/budget.h"
+#include "vm/memory.h"
+#include "vm/task.h"
+#include "vm/vm.h"
+#include "vm/vm_slot.h"
+
+#include <lauxlib.h>
+#include <lua.h>
+
+struct moon_vm_file {
+    struct moon_vm_file *next;
+    struct moon_str name, bytes;
+};
+
+enum moon_vm_phase {
+    MOON_VM_LOADING,
+    MOON_VM_LOADED,  /* maybe attached, not started */
+    MOON_VM_STARTED, /* on_start is done */
+    MOON_VM_RETIRED,
+    MOON_VM_CLOSING, /* closing its handles, then idle */
+    MOON_VM_IDLE,
+};
+
+struct moon_vm {
+    struct moon_memory memory;
+    struct moon_trap trap;
+    struct moon_vm_options options;
+    struct moon_app app;
+    lua_State *L;
+    int main_ref, contexts_ref;
+    enum moon_vm_phase phase;
+    bool started; /* on_start ran, so on_stop must */
+
+    uv_loop_t *loop; /* NULL until attached */
+    struct moon_watch *watch;
+
+    struct moon_task **tasks; /* by index; owned */
+    uint32_t task_count, task_cap, free_count, live_count, detached_count;
+    uint32_t request_count, child_count;
+    struct moon_task *free_tasks, *live;
+    struct moon_task *ready_first, *ready_last;
+    uv_idle_t ready_handle;
+    uint32_t open_handles;
+
+    struct moon_slot **slots; /* by number - 1; owned */
+    uint32_t slot_count, slot_cap;
+    struct moon_slot *free_slots;
+
+    moon_vm_done *start_done;
+    void *start_ctx;
+    bool start_reported, start_ok;
+    struct moon_buf start_text;
+    void (*idle_cb)(void *ctx);
+    void *idle_ctx;
+
+    struct moon_vm_file *outside; /* probe: read from disk; owned */
+    struct moon_vm_stats stats;
+    size_t used_after_cycle;
+};
+
+/* vm_call.c: the gate. Runs `task` until it yields, ends or dies, and deals
+ * with the outcome. nargs values are on task->co. Never inside Lua. */
+void moon_vm_call_resume(struct moon_vm *vm, struct moon_task *task, int nargs);
+/* Gives a task its coroutine, with main on its stack when fresh. */
+MOON_MUST_CHECK enum moon_err moon_vm_call_prepare(struct moon_vm *vm,
+                                                   struct moon_task *task);
+/* Runs fn(L) protected on the main thread; the error text goes to `error`
+ * (may be NULL). */
+MOON_MUST_CHECK enum moon_err moon_vm_call_protected(struct moon_vm *vm,
+                                                     lua_CFunction fn,
+                                                     void *ud,
+                                                     struct moon_buf *error);
+void moon_vm_set_here(struct moon_vm *vm);
+
+/* task.c */
+MOON_MUST_CHECK struct moon_task *moon_task_acquire(struct moon_vm *vm,
+                                                    enum moon_main_kind kind);
+void moon_task_release(struct moon_task *task);
+void moon_task_enqueue(struct moon_task *task);
+void moon_task_set_running(struct moon_task *task);
+/* Cancels what it waits on and queues it to raise `kindz` (static text). */
+void moon_task_kill(struct moon_task *task, enum moon_trip reason,
+                    const char *kindz);
+/* A request's task is over: empties the slot, lets go of the exchange. */
+void moon_task_end_request(struct moon_task *task);
+/* Handles of a VM without tasks are closed, then it is idle. */
+void moon_vm_maybe_idle(struct moon_vm *vm);
+void moon_vm_ready_cb(uv_idle_t *handle);
+
+/* vm_native.c: pushes the table that Lua sees as "moonshine.native". */
+int moon_native_open(lua_State *L);
+
+/* vm_embed.c: the framework's sources. */
+struct moon_embedded {
+    const char *namez; /* "moonshine.app" */
+    const char *pathz; /* "moonshine/app.lua" */
+    const char *bytes;
+    size_t len;
+};
+extern const struct moon_embedded moon_embedded_lua[];
+extern const size_t moon_embedded_lua_count;
+extern const char moon_embedded_cdef[];
+
+#endif
