@@ -15,6 +15,9 @@
 #define MOON_CONTAINER(ptr, type, member) \
     ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
 
+/* For exact arithmetic on what two 64-bit numbers make. */
+typedef unsigned __int128 moon_u128;
+
 #define MOON_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 #endif

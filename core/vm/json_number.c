@@ -1,5 +1,7 @@
 #include "vm/json_number.h"
 
+#include "base/compiler.h"
+
 #include <float.h>
 #include <math.h>
 #include <stdbool.h>
@@ -40,42 +42,68 @@ static size_t write_u64(uint64_t value, char *to)
     return len;
 }
 
-static bool is_moderate(double value)
-{
-    return value >= 1e-5 && value < 1e15;
-}
-
 /* The usual case: a fraction of at most 15 digits. A product below 1e15 is
  * less than a quarter from the integer it stands for, so rounding finds it, and
  * the division tells whether it reads back as the same double. The first hit
- * has the fewest digits. */
-static bool decimal_short(double value, struct decimal *out)
+ * has the fewest digits. Without one, *scale is what makes 16 digits. */
+static bool decimal_short(double value, struct decimal *out, int *scale)
 {
-    if (!is_moderate(value))
-        return false;
-    for (int scale = 1; scale <= EXACT_POWER; scale++) {
-        double scaled = value * powers[scale];
-        if (scaled >= 1e15)
-            return false;
+    int at = 1;
+    for (double scaled; (scaled = value * powers[at]) < 1e15; at++) {
         uint64_t digits = (uint64_t)(scaled + 0.5);
-        if ((double)digits / powers[scale] == value) {
+        if ((double)digits / powers[at] == value) {
             out->count = (int)write_u64(digits, out->digits);
-            out->point = out->count - scale;
+            out->point = out->count - at;
             return true;
         }
     }
+    *scale = at;
     return false;
 }
 
-/* By the C library, with more and more digits until the text reads back. The
- * mark between the digits depends on the locale, so it is neither read nor
- * written: the mantissa goes back as an integer. */
+static moon_u128 power_of_ten(int exponent)
+{
+    moon_u128 power = 1;
+    while (exponent-- > 0)
+        power *= 10;
+    return power;
+}
+
+/* 16 digits, or 17 if those do not read back. The value is mantissa / 2^shift,
+ * and times a power of ten that is an integer of at most 126 bits before the
+ * shift, so all of this is exact. */
+static void decimal_exact(double value, int scale, struct decimal *out)
+{
+    int exponent;
+    uint64_t mantissa = (uint64_t)ldexp(frexp(value, &exponent), DBL_MANT_DIG);
+    int shift = DBL_MANT_DIG - exponent;
+    moon_u128 power = power_of_ten(scale);
+    moon_u128 exact = mantissa * power;
+    uint64_t digits = (uint64_t)(exact >> shift);
+    uint64_t last = digits % 10;
+    uint64_t shorter = digits - last + (last >= 5 ? 10 : 0);
+    moon_u128 candidate = (moon_u128)shorter << shift;
+    bool above = candidate > exact;
+    moon_u128 twice = 2 * (above ? candidate - exact : exact - candidate);
+    /* Doubles are `power` apart here, and half of that below a power of two;
+     * midway the even one is read. */
+    if (!above && mantissa == UINT64_C(1) << (DBL_MANT_DIG - 1))
+        twice *= 2;
+    if (twice < power || (twice == power && mantissa % 2 == 0))
+        digits = shorter;
+    else
+        digits += (uint64_t)(exact >> (shift - 1)) & 1;
+    out->count = (int)write_u64(digits, out->digits);
+    out->point = out->count - scale;
+}
+
+/* Very small and very large ones: by the C library, with more and more digits
+ * until the text reads back. The mark between the digits depends on the locale,
+ * so it is neither read nor written: the mantissa goes back as an integer. */
 static void decimal_long(double value, struct decimal *out)
 {
-    /* A subnormal number has fewer significant digits than the others; where
-     * decimal_short has looked, 15 are too few. */
-    int digits = value < DBL_MIN ? 1 : is_moderate(value) ? 16 : 15;
-    for (; digits <= 17; digits++) {
+    /* A subnormal number has fewer significant digits than the others. */
+    for (int digits = value < DBL_MIN ? 1 : 15; digits <= 17; digits++) {
         char text[64], again[64];
         (void)snprintf(text, sizeof(text), "%.*e", digits - 1, value);
         const char *e = strchr(text, 'e');
@@ -90,6 +118,15 @@ static void decimal_long(double value, struct decimal *out)
         if (digits == 17 || strtod(again, NULL) == value)
             break;
     }
+}
+
+static void to_decimal(double value, struct decimal *out)
+{
+    int scale;
+    if (value < 1e-5 || value >= 1e15)
+        decimal_long(value, out);
+    else if (!decimal_short(value, out, &scale))
+        decimal_exact(value, scale + 1, out);
     while (out->count > 1 && out->digits[out->count - 1] == '0')
         out->count--;
 }
@@ -143,8 +180,7 @@ size_t moon_json_number_write(double value, char *to)
     if (value <= EXACT_INTEGER && (double)(uint64_t)value == value)
         return (size_t)(at - to) + write_u64((uint64_t)value, at);
     struct decimal decimal;
-    if (!decimal_short(value, &decimal))
-        decimal_long(value, &decimal);
+    to_decimal(value, &decimal);
     return (size_t)(write_decimal(&decimal, at) - to);
 }
 
@@ -192,6 +228,25 @@ static double read_long(const char *at, const char *end, int64_t exponent)
     return strtod(text, NULL);
 }
 
+/* Powers up to this fit in 64 bits, so that a quotient of 128 by it has bits
+ * enough to be rounded once. */
+#define QUOTIENT_POWER 19
+
+/* mantissa / 10^power. What the division leaves only breaks ties, so it may
+ * stand in the lowest bit. */
+static double read_quotient(uint64_t mantissa, int power)
+{
+    int shift = 64;
+    moon_u128 dividend = (moon_u128)mantissa << shift;
+    for (; dividend >> 127 == 0; shift++)
+        dividend <<= 1;
+    moon_u128 divisor = power_of_ten(power);
+    moon_u128 quotient = dividend / divisor;
+    if (quotient * divisor != dividend)
+        quotient |= 1;
+    return ldexp((double)quotient, -shift);
+}
+
 /* Digits go into *mantissa, and *count of them, until 19 are there. */
 static const char *read_digits(const char *at, const char *end,
                                uint64_t *mantissa, int *count)
@@ -227,6 +282,22 @@ static bool read_exponent(const char **at, const char *end, int64_t *out)
     return true;
 }
 
+/* `count` digits times a power of ten, when that can be had cheaply and
+ * correctly rounded; else -1. */
+static double to_double(uint64_t mantissa, int count, int64_t power)
+{
+    if (count > 19 || power > EXACT_POWER || power < -EXACT_POWER)
+        return -1;
+    if (power == 0)
+        return (double)mantissa;
+    if (mantissa <= (uint64_t)EXACT_INTEGER)
+        return power < 0 ? (double)mantissa / powers[-power]
+                         : (double)mantissa * powers[power];
+    if (power < 0 && power >= -QUOTIENT_POWER)
+        return read_quotient(mantissa, (int)-power);
+    return -1;
+}
+
 enum moon_json_number moon_json_number_read(const char **at, const char *end,
                                             double *out)
 {
@@ -258,16 +329,9 @@ enum moon_json_number moon_json_number_read(const char **at, const char *end,
         p = *at;
     }
     *at = p;
-    double value = (double)mantissa;
-    int64_t power = exponent + scale;
-    if (count > 19 ||
-        (power != 0 && (mantissa > (uint64_t)EXACT_INTEGER ||
-                        power > EXACT_POWER || power < -EXACT_POWER)))
+    double value = to_double(mantissa, count, exponent + scale);
+    if (value < 0)
         value = read_long(digits, p, exponent);
-    else if (power < 0)
-        value /= powers[-power];
-    else if (power > 0)
-        value *= powers[power];
     if (isinf(value))
         return MOON_JSON_NUMBER_RANGE;
     *out = negative ? -value : value;

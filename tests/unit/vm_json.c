@@ -208,6 +208,26 @@ static double random_double(void)
     }
 }
 
+/* 16 to 21 digits, where one rounding too many would show. */
+static void random_digits_are_rounded_once(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 100000; i++) {
+        char text[64];
+        size_t len = 0;
+        for (uint64_t count = 16 + next_random() % 6; len < count; len++)
+            text[len] = (char)('1' + next_random() % 9);
+        len += (size_t)snprintf(text + len, sizeof(text) - len, "e-%d",
+                                (int)(next_random() % 24));
+        const char *at = text;
+        double value = 0;
+        assert_int_equal(moon_json_number_read(&at, text + len, &value),
+                         MOON_JSON_NUMBER_OK);
+        if (value != strtod(text, NULL))
+            fail_msg("%s became %a", text, value);
+    }
+}
+
 static void random_numbers_come_back(void **state)
 {
     (void)state;
@@ -453,7 +473,8 @@ int main(void)
         JSON_TEST(c_interface),
         JSON_TEST(no_read_behind_the_end),
         cmocka_unit_test(lua_out_of_memory),
-        JSON_TEST(random_numbers_come_back),
+        cmocka_unit_test(random_digits_are_rounded_once),
+        cmocka_unit_test(random_numbers_come_back),
         JSON_TEST(random_values_come_back),
         JSON_TEST(damaged_text_is_harmless),
         JSON_TEST(corpus),
