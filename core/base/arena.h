@@ -13,8 +13,8 @@
 struct moon_arena_block;
 
 struct moon_arena {
-    char *at, *end;   /* free part of the current block */
-    char *first;      /* the owner's block, borrowed until deinit */
+    char *at, *end; /* free part of the current block */
+    char *first;    /* the owner's block, borrowed until deinit */
     size_t first_size;
     struct moon_arena_block *blocks; /* owned, newest first */
 };
@@ -26,7 +26,7 @@ void moon_arena_init(struct moon_arena *arena, void *first, size_t size);
 /* Frees all blocks but the first; every pointer handed out dies. */
 void moon_arena_reset(struct moon_arena *arena);
 
-/* 16-byte aligned, uninitialised; NULL when memory is out. Valid until reset. */
+/* 16-byte aligned, uninitialised, valid until reset; NULL: memory is out. */
 MOON_MUST_CHECK void *moon_arena_alloc(struct moon_arena *arena, size_t size);
 
 /* A copy, with a NUL behind it for the edges; ptr is NULL when memory is

@@ -13,7 +13,7 @@
 
 /* From a member of a struct to the struct. */
 #define MOON_CONTAINER(ptr, type, member) \
-    ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+    ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 /* For exact arithmetic on what two 64-bit numbers make. */
 typedef unsigned __int128 moon_u128;

@@ -7,21 +7,21 @@
 #ifndef MOON_BASE_ERRCODE_H
 #define MOON_BASE_ERRCODE_H
 
-#define MOON_ERR_MAP(X)                                      \
-    X(-1, NOMEM, "out of memory")                            \
-    X(-2, SYS, "system call failed")                         \
-    X(-3, INVAL, "invalid argument")                         \
-    X(-4, TOO_BIG, "larger than its limit")                  \
-    X(-5, NOT_FOUND, "not found")                            \
-    X(-6, EXISTS, "exists already")                          \
-    X(-7, AGAIN, "not now, try again")                       \
-    X(-8, TIMEOUT, "timed out")                              \
-    X(-9, CANCELED, "cancelled")                             \
-    X(-10, CLOSED, "closed by the peer")                     \
-    X(-11, PROTO, "malformed input")                         \
-    X(-12, DENIED, "not permitted")                          \
-    X(-13, FULL, "no room left")                             \
-    X(-14, LUA, "the application failed")                    \
+#define MOON_ERR_MAP(X)                     \
+    X(-1, NOMEM, "out of memory")           \
+    X(-2, SYS, "system call failed")        \
+    X(-3, INVAL, "invalid argument")        \
+    X(-4, TOO_BIG, "larger than its limit") \
+    X(-5, NOT_FOUND, "not found")           \
+    X(-6, EXISTS, "exists already")         \
+    X(-7, AGAIN, "not now, try again")      \
+    X(-8, TIMEOUT, "timed out")             \
+    X(-9, CANCELED, "cancelled")            \
+    X(-10, CLOSED, "closed by the peer")    \
+    X(-11, PROTO, "malformed input")        \
+    X(-12, DENIED, "not permitted")         \
+    X(-13, FULL, "no room left")            \
+    X(-14, LUA, "the application failed")   \
     X(-15, UNSUPPORTED, "not supported")
 
 enum moon_err {

@@ -23,14 +23,12 @@ struct moon_str moon_str_trim(struct moon_str s)
         s.ptr++;
         s.len--;
     }
-    while (s.len > 0 &&
-           (s.ptr[s.len - 1] == ' ' || s.ptr[s.len - 1] == '\t'))
+    while (s.len > 0 && (s.ptr[s.len - 1] == ' ' || s.ptr[s.len - 1] == '\t'))
         s.len--;
     return s;
 }
 
-struct moon_str moon_str_cut(struct moon_str s, char sep,
-                             struct moon_str *rest)
+struct moon_str moon_str_cut(struct moon_str s, char sep, struct moon_str *rest)
 {
     const char *at = s.len > 0 ? memchr(s.ptr, sep, s.len) : NULL;
     if (at == NULL) {

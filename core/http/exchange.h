@@ -92,8 +92,8 @@ struct moon_exchange {
     /* routing; set by on_head */
     struct moon_generation *generation; /* counted reference */
     uint64_t generation_number;
-    const struct moon_app *app_table;   /* the generation's */
-    const struct moon_route *route;     /* NULL: an automatic answer */
+    const struct moon_app *app_table; /* the generation's */
+    const struct moon_route *route;   /* NULL: an automatic answer */
     int scope;
     int chain;            /* what on_run enters: the route's, or a hook's */
     uint16_t auto_status; /* the status a hook's chain is to answer, or 0 */

@@ -19,13 +19,13 @@ struct moon_app_handler_options {
     bool dev;
 };
 
-MOON_MUST_CHECK struct moon_app_handler *
-moon_app_handler_create(const struct moon_app_handler_options *options);
+MOON_MUST_CHECK struct moon_app_handler *moon_app_handler_create(
+    const struct moon_app_handler_options *options);
 void moon_app_handler_destroy(struct moon_app_handler *handler);
 
 /* For moon_server_create; valid as long as the handler. */
-const struct moon_handler *
-moon_app_handler_ops(struct moon_app_handler *handler);
+const struct moon_handler *moon_app_handler_ops(
+    struct moon_app_handler *handler);
 
 /* New requests run on it from now on. Borrowed. */
 void moon_app_handler_set_generation(struct moon_app_handler *handler,

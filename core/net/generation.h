@@ -12,10 +12,10 @@
 
 struct moon_generation {
     uint64_t number;
-    struct moon_vm *vm;           /* owned */
-    struct moon_archive *files;   /* a reference */
-    struct moon_config *config;   /* owned */
-    uint32_t exchanges;           /* that run on it */
+    struct moon_vm *vm;         /* owned */
+    struct moon_archive *files; /* a reference */
+    struct moon_config *config; /* owned */
+    uint32_t exchanges;         /* that run on it */
     void (*on_unused)(void *ctx, struct moon_generation *generation);
     void *ctx; /* of on_unused; called when `exchanges` falls to 0 */
 };

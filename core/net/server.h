@@ -56,9 +56,9 @@ struct moon_accept_share {
     void *ctx;
 };
 
-MOON_MUST_CHECK struct moon_server *
-moon_server_create(uv_loop_t *loop, const struct moon_handler *handler,
-                   const struct moon_server_config *config);
+MOON_MUST_CHECK struct moon_server *moon_server_create(
+    uv_loop_t *loop, const struct moon_handler *handler,
+    const struct moon_server_config *config);
 /* New connections and requests use it from now on (a reload). */
 void moon_server_configure(struct moon_server *server,
                            const struct moon_server_config *config);
@@ -81,19 +81,19 @@ struct moon_exchange *moon_server_first(const struct moon_server *server);
 void moon_server_close_all(struct moon_server *server);
 /* After close_all: `closed` fires once when the last handle is gone, and the
  * server is freed. */
-void moon_server_destroy(struct moon_server *server,
-                         void (*closed)(void *ctx), void *ctx);
+void moon_server_destroy(struct moon_server *server, void (*closed)(void *ctx),
+                         void *ctx);
 
 /* One deadline per exchange, counted from x->started_ns; 0 clears it. Coarse:
  * up to 64 ms late. */
 void moon_server_set_timeout(struct moon_exchange *x, uint64_t timeout_ms);
 
 struct moon_server_stats {
-    uint64_t accepted, requests, bad_requests, timeouts, resets,
-        accept_pauses, shed;
+    uint64_t accepted, requests, bad_requests, timeouts, resets, accept_pauses,
+        shed;
     uint64_t status_class[6]; /* [2] counts 2xx, ... */
 };
-const struct moon_server_stats *
-moon_server_get_stats(const struct moon_server *server);
+const struct moon_server_stats *moon_server_get_stats(
+    const struct moon_server *server);
 
 #endif

@@ -47,23 +47,23 @@ struct moon_task {
     enum moon_task_state state;
     enum moon_main_kind kind;
     bool is_timer, in_request, parked, unpark_kept;
-    bool fresh; /* main is on co's stack, never resumed yet */
-    uint8_t cancel;        /* enum moon_trip to raise at the next resume */
+    bool fresh;               /* main is on co's stack, never resumed yet */
+    uint8_t cancel;           /* enum moon_trip to raise at the next resume */
     const char *cancel_kindz; /* static: what the failure is called */
     bool has_co;
     struct moon_exchange *x; /* the request it works for, or NULL */
     uint32_t slot;
-    uint32_t arg;          /* chain, or what BOOT does */
+    uint32_t arg; /* chain, or what BOOT does */
     uint32_t cpu_limit_ms;
-    int result;            /* of the last operation, for moon_task_result */
+    int result; /* of the last operation, for moon_task_result */
     moon_task_undo *undo;
     void *undo_data;
     const char *wait_what;
     uint64_t waiting_since_ns;
-    uv_timer_t timer;      /* park's deadline; initialised with the task */
+    uv_timer_t timer; /* park's deadline; initialised with the task */
     bool timer_open;
-    struct moon_task *prev, *next;      /* live tasks of the VM */
-    struct moon_task *ready_next;       /* the ready queue */
+    struct moon_task *prev, *next; /* live tasks of the VM */
+    struct moon_task *ready_next;  /* the ready queue */
 };
 
 /* The task whose Lua runs now on this thread; NULL outside the gate. */

@@ -20,13 +20,13 @@ struct moon_vm;
 struct moon_watch; /* vm/budget.h */
 
 struct moon_vm_options {
-    const struct moon_archive *files;  /* borrowed for the VM's life */
-    const struct moon_config *config;  /* borrowed for the VM's life */
-    const char *app_dirz;              /* absolute; borrowed */
-    const char *app_filez;             /* "app.lua", relative to app_dir */
-    const char *nodez;                 /* node name; borrowed */
+    const struct moon_archive *files; /* borrowed for the VM's life */
+    const struct moon_config *config; /* borrowed for the VM's life */
+    const char *app_dirz;             /* absolute; borrowed */
+    const char *app_filez;            /* "app.lua", relative to app_dir */
+    const char *nodez;                /* node name; borrowed */
     uint64_t generation;
-    uint32_t worker_id, worker_count;  /* 1-based; 0 in the probe */
+    uint32_t worker_id, worker_count; /* 1-based; 0 in the probe */
     bool dev;
     bool probe; /* files missing from the archive are read from disk and
                    reported through moon_vm_outside */
@@ -35,8 +35,8 @@ struct moon_vm_options {
 
 /* Loads everything. NULL on failure, with file, line and traceback in `error`.
  * The load is bounded by the caller (load_timeout). */
-MOON_MUST_CHECK struct moon_vm *
-moon_vm_create(const struct moon_vm_options *options, struct moon_buf *error);
+MOON_MUST_CHECK struct moon_vm *moon_vm_create(
+    const struct moon_vm_options *options, struct moon_buf *error);
 
 /* The loop that runs it from now on, and the watchdog of that thread. */
 MOON_MUST_CHECK enum moon_err moon_vm_attach(struct moon_vm *vm,
