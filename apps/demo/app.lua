@@ -1,100 +1,89 @@
--- A tour of Moonshine: apps/run, then http://127.0.0.1:8080/
--- Change a line here, `moonshine reload`, and ask again.
+-- The demo: one route for each thing that the server does, good and bad.
+-- Edit a route, send SIGUSR1 (or run `moonshine reload`), and look again.
 local moonshine = require "moonshine"
-local people = require "people"
+local faults = require "faults"
+local page = require "page"
 
 local app = moonshine.app()
 
--- Middleware: code before and after the handler. It covers what is registered
--- after this line.
+-- Middleware: code before and after the rest of the chain.
 local function timed(c, proceed)
-    local began = moonshine.clock()
+    local started = moonshine.clock()
     local body, status = proceed(c)
-    local took = (moonshine.clock() - began) * 1000
-    c:set_header("Server-Timing", ("app;dur=%.1f"):format(took))
+    c:set_header("Server-Timing",
+        ("app;dur=%.2f"):format((moonshine.clock() - started) * 1e3))
     return body, status
 end
-app:use(timed)
 
-app:get("/", function(c)
-    c:send_file("public/index.html")
-end)
-app:static("/static", "public", { max_age = 60 })
-
-app:get("/hello", function()
-    return "Hello, World!"
-end)
-
--- Who answers: ask several times, and see the connections spread.
-app:get("/whoami", function(c)
-    return {
-        node = moonshine.node(),
-        worker = moonshine.worker().id,
-        generation = c:generation(),
-        ip = c:ip(),
-    }
-end)
-
--- Groups share a prefix and middleware.
-local function require_key(c, proceed)
-    if c:header("X-Api-Key") ~= "moon" then
-        c:fail(401, "send the header X-Api-Key: moon")
-    end
+local function versioned(c, proceed)
+    c:set_header("X-Generation", c:generation())
     return proceed(c)
 end
 
-app:group("/api", require_key, function(api)
-    api:get("/people", function()
-        return { people = people.list() }
-    end)
+local function no_store(c, proceed)
+    c:set_header("Cache-Control", "no-store")
+    return proceed(c)
+end
 
-    api:get("/people/:id<int>", function(c)
-        local person = people.find(c:param("id"))
-        if not person then
-            c:fail(404, "nobody has this number")
-        end
-        return person
-    end, { name = "person" })
+app:security_headers { csp = "default-src 'self'; style-src 'self'", frame = "DENY" }
+
+app:get("/", function(c)
+    c:html(page.home {
+        node = moonshine.node(),
+        worker = moonshine.worker(),
+        generation = moonshine.generation(),
+        version = moonshine.version,
+    })
+end, { name = "home" })
+
+app:get("/hello", function() return "Hello, World!\n" end)
+
+app:group("/users", timed, versioned, no_store, function(users)
+    users:get("/:id<int>", function(c)
+        local id = c:param("id")
+        return { id = id, name = "user " .. id, admin = id == 1 }
+    end, { name = "user" })
 end)
 
--- A response in pieces (server-sent events). The handler yields between them,
--- and the worker serves others meanwhile.
-app:get("/clock", function(c)
-    c:set_header("Content-Type", "text/event-stream")
-    c:set_header("Cache-Control", "no-store")
+app:post("/echo", function(c)
+    c:set_header("X-Body-Bytes", tostring(#c:body()))
+    return c:bytes(c:body(), c:header("Content-Type") or "application/octet-stream")
+end, { body_limit = "4m" })
+
+-- Waits without holding up anybody else on this worker.
+app:get("/sleep", function(c)
+    local ms = c:query_int("ms", { default = 100, min = 0, max = 10000 })
+    moonshine.sleep(ms / 1000)
+    return ("slept %d ms\n"):format(ms)
+end)
+
+-- Ten lines, one every 100 ms: chunked, and it ends early if the client left.
+app:get("/stream", function(c)
+    local count = c:query_int("count", { default = 10, min = 1, max = 1000 })
+    local ms = c:query_int("ms", { default = 100, min = 0, max = 1000 })
     c:stream(function(write)
-        for _ = 1, 10 do
-            local ok = write("data: " .. os.date("!%H:%M:%S") .. "\n\n")
-            if not ok or c:closing() then
+        for i = 1, count do
+            if not write(("line %d of generation %d\n"):format(i, moonshine.generation())) then
                 return
             end
-            moonshine.sleep(1)
+            moonshine.sleep(ms / 1000)
         end
     end)
 end)
 
-app:get("/slow", function()
-    moonshine.sleep(2)
-    return "slept for two seconds, and held up nobody"
-end)
+-- What breaks, and hurts only itself.
+app:get("/panic", faults.panic)
+app:get("/spin", faults.spin)
+app:get("/hog", faults.hog)
+if moonshine.dev then
+    app:get("/crash", faults.crash)
+end
 
--- What goes wrong in one request stays in that request. The first answers 500,
--- the others 503, and the log says where it happened.
-app:get("/panic", function()
-    error("this handler always fails")
-end)
+app:static("/assets", "public", { max_age = "1h" })
 
-app:get("/spin", function()
-    while true do end
+app:on(404, function(c)
+    c:status(404)
+    c:html(page.not_found(c:path()))
 end)
-
-app:get("/hog", function()
-    local hoard = {}
-    while true do
-        hoard[#hoard + 1] = ("x"):rep(1024) .. #hoard
-    end
-end)
-
-app:on(404, { error = "no such page", see = "/" })
 
 return app
