@@ -2,6 +2,8 @@
 #ifndef MOON_BASE_COMPILER_H
 #define MOON_BASE_COMPILER_H
 
+#include <stdint.h>
+
 #define MOON_MUST_CHECK __attribute__((warn_unused_result))
 #define MOON_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 #define MOON_NORETURN __attribute__((noreturn))
@@ -10,6 +12,19 @@
 #define MOON_UNLIKELY(x) __builtin_expect(!!(x), 0)
 /* Exported from the executable so that LuaJIT's FFI finds it (ffi.C). */
 #define MOON_ABI __attribute__((visibility("default"), used))
+
+/* Lowest set bit of a value that is not 0. */
+#define MOON_CTZ64(x) __builtin_ctzll(x)
+/* Eight bytes, unaligned; the first is the lowest of the result. */
+static inline uint64_t moon_load_le64(const char *from)
+{
+    uint64_t word;
+    __builtin_memcpy(&word, from, sizeof(word));
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    word = __builtin_bswap64(word);
+#endif
+    return word;
+}
 
 /* From a member of a struct to the struct. */
 #define MOON_CONTAINER(ptr, type, member) \

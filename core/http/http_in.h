@@ -1,5 +1,4 @@
-/* Bytes to a request: llhttp in strict mode for the head, plus what it leaves
- * to us; body_in.h for the body.
+/* Bytes to a request: the head line by line, then the body (body_in.h).
  *
  * No I/O and no memory of its own: fields beyond the inline ones come from the
  * arena given at start. One instance serves one message; it is part of the
@@ -8,15 +7,14 @@
  * Refuses what RFC 9112 says a server must or may refuse: obs-fold, bare CR or
  * LF, a missing or foreign version, Content-Length with Transfer-Encoding, a
  * transfer coding other than chunked, white space before the colon, no or
- * several Host in HTTP/1.1, NUL. A method that llhttp does not know is 501. */
+ * several Host in HTTP/1.1, control bytes. */
 #ifndef MOON_HTTP_HTTP_IN_H
 #define MOON_HTTP_HTTP_IN_H
 
 #include "base/errcode.h"
 #include "http/body_in.h"
+#include "http/head_parse.h"
 #include "http/request.h"
-
-#include <llhttp.h>
 
 struct moon_http_limits {
     uint32_t request_line_bytes; /* without its CRLF; 414 beyond */
@@ -34,21 +32,20 @@ enum moon_http_in_result {
 };
 
 struct moon_http_in {
-    llhttp_t parser;          /* of the head only */
     struct moon_body_in body; /* started when the head is complete */
     struct moon_request *req;
     struct moon_arena *arena;
     const struct moon_http_limits *limits;
-    const char *feed_base; /* start of the buffer given to the current feed */
-    const char *feed_end;
-    uint64_t body_bytes;   /* decoded so far */
-    uint32_t start;        /* offset of the message's first byte */
-    uint32_t fields_start; /* offset behind the request line; 0: not known */
-    uint16_t status; /* 400, 414, 431, 501, 505 when FAILED; 0: the sink */
-    const char *why; /* static text for the log and the answer */
+    uint64_t body_bytes; /* decoded so far */
+    uint32_t line;       /* offset of the current line */
+    uint32_t line_max;   /* the offset up to which it may reach */
+    uint32_t scanned;    /* offset of the first byte not looked at */
+    const char *why;     /* static text for the log and the answer */
+    uint16_t status;     /* 400, 414, 431, 501, 505 when FAILED; 503: no memory;
+                            0: the sink refused */
     uint8_t phase;
-    bool started; /* a byte has been fed */
     bool head_done;
+    struct moon_head_notes notes;
 };
 
 /* Borrows all four until the message is complete. Resets `req`. */

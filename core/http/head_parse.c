@@ -1,0 +1,292 @@
+#include "http/head_parse.h"
+
+#include "http/token.h"
+
+const struct moon_head_fault moon_head_faults[] = {
+#define X(name, status, why) {status, why},
+    MOON_HEAD_MAP(X)
+#undef X
+};
+
+static bool is_digit(char ch)
+{
+    return ch >= '0' && ch <= '9';
+}
+
+/* " HTTP/1.1", or the same of another version. */
+static enum moon_head check_version(struct moon_request *req,
+                                    struct moon_str version)
+{
+    if (version.len != 9 || memcmp(version.ptr, " HTTP/", 6) != 0 ||
+        !is_digit(version.ptr[6]) || version.ptr[7] != '.' ||
+        !is_digit(version.ptr[8]))
+        return MOON_HEAD_BAD_LINE;
+    if (version.ptr[6] != '1' || version.ptr[8] > '1')
+        return MOON_HEAD_VERSION;
+    req->minor = (uint8_t)(version.ptr[8] - '0');
+    return MOON_HEAD_OK;
+}
+
+/* "[" IPv6 address "]" at the start of `host`: its length, 0 if malformed. */
+static size_t literal_len(struct moon_str host)
+{
+    size_t at = 1;
+    while (at < host.len && moon_char_is(host.ptr[at], MOON_CHAR_LITERAL))
+        at++;
+    return at > 1 && at < host.len && host.ptr[at] == ']' ? at + 1 : 0;
+}
+
+/* uri-host [":" port], as far as bytes go (RFC 9110 section 7.2). */
+static bool is_host(struct moon_str host)
+{
+    size_t at = 0;
+    if (host.len > 0 && host.ptr[0] == '[') {
+        at = literal_len(host);
+        if (at == 0)
+            return false;
+    } else {
+        while (at < host.len && moon_char_is(host.ptr[at], MOON_CHAR_HOST))
+            at++;
+    }
+    if (at == host.len)
+        return true;
+    if (host.ptr[at] != ':')
+        return false;
+    while (++at < host.len) {
+        if (!is_digit(host.ptr[at]))
+            return false;
+    }
+    return true;
+}
+
+static void split_query(struct moon_request *req, uint32_t off, uint32_t len)
+{
+    const char *mark = memchr(req->base + off, '?', len);
+    uint32_t before = mark == NULL ? len : (uint32_t)(mark - req->base) - off;
+    uint32_t query = mark == NULL ? before : before + 1;
+    req->path = (struct moon_span){off, before};
+    req->query = (struct moon_span){off + query, len - query};
+}
+
+/* "http://host:port/path?query" (RFC 9112 section 3.2.2); its authority
+ * replaces Host. */
+static enum moon_head check_absolute(struct moon_request *req)
+{
+    struct moon_str target = moon_request_str(req, req->target);
+    uint32_t scheme = 0;
+    if (target.len > 7 &&
+        moon_str_eq_nocase(moon_str(target.ptr, 7), MOON_STR("http://")))
+        scheme = 7;
+    else if (target.len > 8 &&
+             moon_str_eq_nocase(moon_str(target.ptr, 8), MOON_STR("https://")))
+        scheme = 8;
+    else
+        return MOON_HEAD_BAD_TARGET;
+    uint32_t end = scheme;
+    while (end < target.len && target.ptr[end] != '/' && target.ptr[end] != '?')
+        end++;
+    struct moon_str authority = moon_str(target.ptr + scheme, end - scheme);
+    if (authority.len == 0 || authority.ptr[0] == ':' || !is_host(authority))
+        return MOON_HEAD_BAD_TARGET;
+    req->host = (struct moon_span){req->target.off + scheme, end - scheme};
+    split_query(req, req->target.off + end, (uint32_t)target.len - end);
+    /* An absent path is "/": the scheme ends in one. */
+    if (req->path.len == 0)
+        req->path = (struct moon_span){req->target.off + scheme - 1, 1};
+    return MOON_HEAD_OK;
+}
+
+static enum moon_head check_target(struct moon_request *req)
+{
+    struct moon_str target = moon_request_str(req, req->target);
+    if (target.ptr[0] == '/') {
+        split_query(req, req->target.off, req->target.len);
+        return MOON_HEAD_OK;
+    }
+    if (target.len == 1 && target.ptr[0] == '*') {
+        if (req->method != MOON_METHOD_OPTIONS)
+            return MOON_HEAD_BAD_STAR;
+        split_query(req, req->target.off, 1);
+        return MOON_HEAD_OK;
+    }
+    return check_absolute(req);
+}
+
+enum moon_head moon_head_request_line(struct moon_request *req, uint32_t from,
+                                      uint32_t to)
+{
+    const char *base = req->base;
+    uint32_t at = from;
+    while (moon_char_is(base[at], MOON_CHAR_TOKEN)) /* CR is none */
+        at++;
+    if (at == from || base[at] != ' ')
+        return MOON_HEAD_BAD_LINE;
+    req->method_text = (struct moon_span){from, at - from};
+    req->method = moon_method_parse(moon_request_str(req, req->method_text));
+    uint32_t target = ++at;
+    while (moon_char_is(base[at], MOON_CHAR_TARGET))
+        at++;
+    if (at == target)
+        return MOON_HEAD_BAD_TARGET;
+    req->target = (struct moon_span){target, at - target};
+    if (at < to && base[at] != ' ')
+        return MOON_HEAD_BAD_TARGET;
+    enum moon_head found = check_version(req, moon_str(base + at, to - at));
+    if (found != MOON_HEAD_OK)
+        return found;
+    if (moon_str_eq(moon_request_str(req, req->method_text),
+                    MOON_STR("CONNECT")))
+        return MOON_HEAD_CONNECT;
+    return check_target(req);
+}
+
+static enum moon_head on_host(struct moon_request *req,
+                              const struct moon_field *field,
+                              struct moon_head_notes *notes)
+{
+    if (notes->host)
+        return MOON_HEAD_TWO_HOSTS;
+    notes->host = true;
+    if (!is_host(moon_request_str(req, field->value)))
+        return MOON_HEAD_BAD_HOST;
+    if (req->host.off == 0) /* else an absolute target has set it */
+        req->host = field->value;
+    return MOON_HEAD_OK;
+}
+
+static enum moon_head on_length(struct moon_request *req, struct moon_str value,
+                                struct moon_head_notes *notes)
+{
+    uint64_t length;
+    if (notes->length)
+        return MOON_HEAD_TWO_LENGTHS;
+    notes->length = true;
+    if (!moon_str_to_u64(value, &length) || length > INT64_MAX)
+        return MOON_HEAD_BAD_LENGTH;
+    req->content_length = (int64_t)length;
+    return MOON_HEAD_OK;
+}
+
+/* Chunked alone is understood. Another coding below it is one that we lack
+ * (501); anything else leaves the length of the body open (400, RFC 9112
+ * section 6.3). Several fields count as the last one after others. */
+static enum moon_head on_coding(struct moon_request *req, struct moon_str value,
+                                struct moon_head_notes *notes)
+{
+    struct moon_str item = MOON_STR_NONE;
+    bool again = req->chunked, others = notes->coding;
+    notes->coding = true;
+    if (moon_str_eq_nocase(value, MOON_STR("chunked")) && !others) {
+        req->chunked = true;
+        return MOON_HEAD_OK;
+    }
+    bool chunked = false;
+    while (moon_list_next(&value, &item)) {
+        if (chunked)
+            again = true;
+        chunked = moon_str_eq_nocase(item, MOON_STR("chunked"));
+    }
+    if (again || !chunked)
+        return MOON_HEAD_BAD_CODING;
+    return MOON_HEAD_CODING;
+}
+
+static void on_connection(struct moon_str value, struct moon_head_notes *notes)
+{
+    struct moon_str item = MOON_STR_NONE;
+    while (moon_list_next(&value, &item)) {
+        if (moon_str_eq_nocase(item, MOON_STR("close")))
+            notes->close = true;
+        else if (moon_str_eq_nocase(item, MOON_STR("keep-alive")))
+            notes->keep_alive = true;
+        else if (moon_str_eq_nocase(item, MOON_STR("upgrade")))
+            notes->connection_upgrade = true;
+    }
+}
+
+/* Is a field name of the right length this one? `lowerz` has only letters and
+ * hyphens, so setting one bit folds the case of what can match it. */
+static inline bool is_name(struct moon_str name, const char *lowerz)
+{
+    for (size_t i = 0; i < name.len; i++) {
+        if ((name.ptr[i] | 0x20) != lowerz[i])
+            return false;
+    }
+    return true;
+}
+
+static enum moon_head on_field(struct moon_request *req,
+                               const struct moon_field *field,
+                               struct moon_head_notes *notes)
+{
+    struct moon_str name = moon_request_str(req, field->name);
+    struct moon_str value = moon_request_str(req, field->value);
+    switch (name.len) {
+    case 4:
+        if (is_name(name, "host"))
+            return on_host(req, field, notes);
+        break;
+    case 6:
+        if (is_name(name, "expect") &&
+            moon_str_eq_nocase(value, MOON_STR("100-continue")))
+            req->expect_continue = req->minor == 1;
+        break;
+    case 7:
+        if (is_name(name, "upgrade"))
+            notes->upgrade = true;
+        break;
+    case 10:
+        if (is_name(name, "connection"))
+            on_connection(value, notes);
+        break;
+    case 14:
+        if (is_name(name, "content-length"))
+            return on_length(req, value, notes);
+        break;
+    case 17:
+        if (is_name(name, "transfer-encoding"))
+            return on_coding(req, value, notes);
+        break;
+    default:
+        break;
+    }
+    return MOON_HEAD_OK;
+}
+
+enum moon_head moon_head_field(struct moon_request *req,
+                               struct moon_head_notes *notes,
+                               struct moon_field *field, uint32_t from,
+                               uint32_t to)
+{
+    const char *base = req->base;
+    uint32_t at = from;
+    while (moon_char_is(base[at], MOON_CHAR_TOKEN)) /* CR is none */
+        at++;
+    /* A line that starts with white space folds the one before it. */
+    if (at == from || base[at] != ':')
+        return MOON_HEAD_BAD_FIELD;
+    field->name = (struct moon_span){from, at - from};
+    at++;
+    while (at < to && (base[at] == ' ' || base[at] == '\t'))
+        at++;
+    while (at < to && (base[to - 1] == ' ' || base[to - 1] == '\t'))
+        to--;
+    field->value = (struct moon_span){at, to - at};
+    return on_field(req, field, notes);
+}
+
+enum moon_head moon_head_end(struct moon_request *req,
+                             const struct moon_head_notes *notes)
+{
+    if (req->minor == 1 && !notes->host)
+        return MOON_HEAD_NO_HOST;
+    if (notes->coding && notes->length)
+        return MOON_HEAD_TWO_FRAMINGS;
+    if (notes->coding && req->minor == 0)
+        return MOON_HEAD_OLD_CODING;
+    req->keep_alive =
+        req->minor == 1 ? !notes->close : notes->keep_alive && !notes->close;
+    req->upgrade =
+        notes->upgrade && notes->connection_upgrade && req->minor == 1;
+    return MOON_HEAD_OK;
+}

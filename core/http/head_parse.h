@@ -1,0 +1,72 @@
+/* The lines of a request head: request line, fields, and what they mean
+ * together (RFC 9112 sections 3, 5 and 6).
+ *
+ * Gets whole lines without their CRLF in which a control byte other than HTAB
+ * cannot occur; http_in finds them. Part of http_in. */
+#ifndef MOON_HTTP_HEAD_PARSE_H
+#define MOON_HTTP_HEAD_PARSE_H
+
+#include "base/compiler.h"
+#include "http/request.h"
+
+/* What can be wrong with a head, the status that says so, and static text for
+ * the log and the answer. */
+#define MOON_HEAD_MAP(X)                                                       \
+    X(OK, 0, NULL)                                                             \
+    X(BAD_LINE, 400, "malformed request line")                                 \
+    X(BAD_TARGET, 400, "malformed request target")                             \
+    X(BAD_STAR, 400, "only OPTIONS may ask for *")                             \
+    X(BAD_FIELD, 400, "malformed field line")                                  \
+    X(BAD_HOST, 400, "malformed Host")                                         \
+    X(BAD_LENGTH, 400, "malformed Content-Length")                             \
+    X(BAD_CODING, 400, "a Transfer-Encoding that does not end in one chunked") \
+    X(NO_HOST, 400, "no Host")                                                 \
+    X(TWO_HOSTS, 400, "more than one Host")                                    \
+    X(TWO_LENGTHS, 400, "more than one Content-Length")                        \
+    X(TWO_FRAMINGS, 400, "both Content-Length and Transfer-Encoding")          \
+    X(OLD_CODING, 400, "Transfer-Encoding in HTTP/1.0")                        \
+    X(CONTROL, 400, "a control byte in the head")                              \
+    X(NO_CRLF, 400, "a line without CRLF")                                     \
+    X(LONG_LINE, 414, "request line too long")                                 \
+    X(LARGE, 431, "header fields too large")                                   \
+    X(MANY, 431, "too many header fields")                                     \
+    X(CONNECT, 501, "CONNECT is not supported")                                \
+    X(CODING, 501, "a transfer coding other than chunked")                     \
+    X(MEMORY, 503, "out of memory")                                            \
+    X(VERSION, 505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
+
+enum moon_head {
+#define X(name, status, why) MOON_HEAD_##name,
+    MOON_HEAD_MAP(X)
+#undef X
+};
+
+struct moon_head_fault {
+    uint16_t status;
+    const char *why;
+};
+extern const struct moon_head_fault moon_head_faults[];
+
+/* What the fields said so far. */
+struct moon_head_notes {
+    bool host, length, coding, upgrade;
+    bool close, keep_alive, connection_upgrade;
+};
+
+/* The request line is req->base[from, to), with a CR behind it. */
+MOON_MUST_CHECK enum moon_head moon_head_request_line(struct moon_request *req,
+                                                      uint32_t from,
+                                                      uint32_t to);
+
+/* The line of a field is req->base[from, to), with a CR behind it; `field`
+ * gets its name and value. */
+MOON_MUST_CHECK enum moon_head moon_head_field(struct moon_request *req,
+                                               struct moon_head_notes *notes,
+                                               struct moon_field *field,
+                                               uint32_t from, uint32_t to);
+
+/* After the last field. */
+MOON_MUST_CHECK enum moon_head moon_head_end(
+    struct moon_request *req, const struct moon_head_notes *notes);
+
+#endif
