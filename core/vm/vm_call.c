@@ -1,3 +1,4 @@
+#include "base/clock.h"
 #include "base/log.h"
 #include "http/problem.h"
 #include "vm/vm_internal.h"
@@ -266,6 +267,34 @@ static void on_yield(struct moon_vm *vm, struct moon_task *task)
     (void)vm;
 }
 
+/* Nobody else ran on this worker meanwhile: say who it was. */
+static void warn_slow(const struct moon_task *task, uint64_t ms)
+{
+    const struct moon_exchange *x = task->x;
+    lua_Debug at;
+    char where[128] = "?";
+    lua_State *co = task->co;
+    for (int level = 0; lua_getstack(co, level, &at) == 1; level++) {
+        if (lua_getinfo(co, "Sl", &at) != 0 && at.currentline > 0) {
+            (void)snprintf(where, sizeof(where), "%s:%d", at.short_src,
+                           at.currentline);
+            break;
+        }
+    }
+    if (x == NULL || x->route == NULL)
+        moon_log(MOON_LOG_WARN,
+                 "slow slice: %llu ms without yielding in a "
+                 "task, until %s",
+                 (unsigned long long)ms, where);
+    else
+        moon_log(MOON_LOG_WARN,
+                 "slow slice: %llu ms without yielding, route %.*s (%.*s), "
+                 "until %s, request %.*s",
+                 (unsigned long long)ms, MOON_STR_ARG(x->route->pattern),
+                 MOON_STR_ARG(x->route->source), where,
+                 MOON_STR_ARG(x->request_id));
+}
+
 void moon_vm_call_resume(struct moon_vm *vm, struct moon_task *task, int nargs)
 {
     lua_State *co = task->co;
@@ -284,10 +313,14 @@ void moon_vm_call_resume(struct moon_vm *vm, struct moon_task *task, int nargs)
     if (MOON_UNLIKELY(task->cancel != MOON_TRIP_NONE))
         moon_budget_trip(co, &vm->trap, (enum moon_trip)task->cancel,
                          vm->options.config->timeout_ms);
+    uint64_t began = moon_clock_coarse_ms();
     moon_budget_enter(vm->watch, co, &vm->trap, task->cpu_limit_ms);
     int status = lua_resume(co, nargs);
     moon_budget_leave(vm->watch);
     moon_task_set_running(NULL);
+    uint64_t took = moon_clock_coarse_ms() - began;
+    if (MOON_UNLIKELY(took >= vm->options.config->slow_slice_ms))
+        warn_slow(task, took);
     if (MOON_LIKELY(status == LUA_YIELD)) {
         moon_budget_clear(co, &vm->trap);
         if (lua_gettop(co) == 0)
