@@ -20,7 +20,8 @@
  * RATIO     0..1, "none" is 0
  * BOOL      true false on off
  * CHOICE    index of the word in `allowed`, see the enums below
- * STRING    NUL-terminated, "" when unset, never NULL
+ * STRING    NUL-terminated, "" when unset, never NULL; `allowed` "name": of
+ *           letters, digits, dot, dash and underscore
  * URL       a string that may carry a password; `allowed` lists its schemes
  * LIST      of strings
  * NETS      a list of addresses, CIDR blocks or "unix"
@@ -31,8 +32,8 @@
     X(STRING, adminz, "admin", "", "", MOON_CONFIG_RESTART)                    \
     X(STRING, admin_tokenz, "admin_token", "", "", MOON_CONFIG_SECRET)         \
     X(COUNT, workers, "workers", "auto", "1..256|auto", MOON_CONFIG_RESTART)   \
-    X(STRING, namez, "name", "", "", MOON_CONFIG_RESTART)                      \
-    X(STRING, userz, "user", "", "", MOON_CONFIG_RESTART)                      \
+    X(STRING, namez, "name", "", "name", MOON_CONFIG_RESTART)                  \
+    X(STRING, userz, "user", "", "name", MOON_CONFIG_RESTART)                  \
     X(STRING, run_dirz, "run_dir", "", "", MOON_CONFIG_RESTART)                \
     X(STRING, state_dirz, "state_dir", "", "", MOON_CONFIG_RESTART)            \
     X(URL, redis_urlz, "redis.url", "", MOON_CONFIG_REDIS_URLS, 0)             \
@@ -44,7 +45,7 @@
     X(DURATION, session_idle_ms, "session.idle", "30m", "1s..366d|none", 0)    \
     X(DURATION, session_absolute_ms, "session.absolute", "12h",                \
       "1s..366d|none", 0)                                                      \
-    X(STRING, session_cookie_namez, "session.cookie.name", "", "", 0)          \
+    X(STRING, session_cookie_namez, "session.cookie.name", "", "name", 0)      \
     X(CHOICE, session_cookie_same_site, "session.cookie.same_site", "lax",     \
       "lax|strict|none", 0)                                                    \
     X(STRING, session_cookie_domainz, "session.cookie.domain", "", "", 0)      \
@@ -193,8 +194,8 @@ MOON_MUST_CHECK enum moon_err moon_config_set(struct moon_config *config,
                                               const char *originz, char *error,
                                               size_t error_size);
 
-/* MOONSHINE_<KEY> for every key (dots as underscores), or the contents of the
- * file that MOONSHINE_<KEY>_FILE names. */
+/* MOONSHINE_<KEY> for every key but `app` (dots as underscores), or the
+ * contents of the file that MOONSHINE_<KEY>_FILE names. Empty means unset. */
 MOON_MUST_CHECK enum moon_err moon_config_apply_env(struct moon_config *config,
                                                     char *error,
                                                     size_t error_size);
@@ -207,6 +208,11 @@ MOON_MUST_CHECK enum moon_err moon_config_apply_env(struct moon_config *config,
 MOON_MUST_CHECK enum moon_err moon_config_finish(struct moon_config *config,
                                                  char *error,
                                                  size_t error_size);
+/* Makes the paths absolute: those from config.lua are relative to `app_dirz`,
+ * those from an option or the environment to the working directory. */
+MOON_MUST_CHECK enum moon_err moon_config_resolve_paths(
+    struct moon_config *config, const char *app_dirz);
+
 /* Names the node after its port, if it has no name. */
 MOON_MUST_CHECK enum moon_err moon_config_set_port(struct moon_config *config,
                                                    uint16_t port);
@@ -231,6 +237,13 @@ void moon_config_print(const struct moon_config *config, uint32_t index,
                        bool masked, struct moon_buf *out);
 /* The dotted name of a key; NULL past the last. */
 const char *moon_config_key(uint32_t index);
+
+/* Value of an environment variable, or the contents (less trailing line ends)
+ * of the file that NAME_FILE names, into `out`. MOON_ENOT_FOUND if neither is
+ * set; both being set is an error. */
+MOON_MUST_CHECK enum moon_err moon_config_env(const char *namez,
+                                              struct moon_buf *out, char *error,
+                                              size_t error_size);
 
 /* The URL with what stands before its @ as "***", for any output. */
 void moon_config_mask_url(struct moon_str url, struct moon_buf *out);
