@@ -25,11 +25,15 @@ enum level {
  * it must not rely on meeting zero. Both are reset before the check. */
 #define EVERY TEXT(MOON_SAFEPOINT_EVERY)
 #define DECLARE(name) " local " name "=" EVERY ";"
-#define COUNT(name, spent)                                        \
-    " " name "=" name "-1 if " name spent " then " name "=" EVERY \
+#define COUNT(name, weight, spent)                                         \
+    " " name "=" name "-" weight " if " name spent " then " name "=" EVERY \
     ";(\"\").__moon_check() end "
-#define COUNT_LOCAL COUNT("__moon_n", "==0")
-#define COUNT_SHARED COUNT("__moon_s", "<1")
+#define COUNT_LOOP COUNT("__moon_n", "1", "==0")
+#define COUNT_SHARED_LOOP COUNT("__moon_s", "1", "<1")
+#define COUNT_CALL COUNT("__moon_s", "1", "<1")
+/* A loop that ends before its own counter does, in a function that is called
+ * without end: the entry weighs what a short loop would. */
+#define COUNT_LOOP_CALL COUNT("__moon_s", "20", "<1")
 
 static void add_place(struct moon_buf *out, const struct moon_scan *scan,
                       size_t index, enum level level)
@@ -37,14 +41,16 @@ static void add_place(struct moon_buf *out, const struct moon_scan *scan,
     const struct moon_place *place = moon_scan_at(scan, index);
     bool shared = level == LEVEL_SHARED;
     if (place->kind == MOON_PLACE_LOOP) {
-        moon_buf_addz(out, shared ? COUNT_SHARED : COUNT_LOCAL);
+        moon_buf_addz(out, shared ? COUNT_SHARED_LOOP : COUNT_LOOP);
         return;
     }
     bool entries = level != LEVEL_LOOPS && scan->has_entry;
     if (index == 0 && (entries || (shared && scan->has_loop)))
         moon_buf_addz(out, DECLARE("__moon_s"));
-    if (index > 0 && entries && place->has_call)
-        moon_buf_addz(out, COUNT_SHARED);
+    if (index > 0 && entries && place->has_loop && !shared)
+        moon_buf_addz(out, COUNT_LOOP_CALL);
+    else if (index > 0 && entries && place->has_call)
+        moon_buf_addz(out, COUNT_CALL);
     if (place->has_loop && !shared)
         moon_buf_addz(out, DECLARE("__moon_n"));
 }

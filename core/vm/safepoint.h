@@ -20,7 +20,7 @@
 struct lua_State;
 
 /* Iterations or calls between two looks at the trip word. */
-#define MOON_SAFEPOINT_EVERY 10000
+#define MOON_SAFEPOINT_EVERY 1000
 
 /* Appends the instrumented `source` to *out. *instrumented is false when there
  * was nothing to count (the text is then appended unchanged). Fails with

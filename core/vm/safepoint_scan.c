@@ -61,8 +61,11 @@ static void add_loop(struct scanner *s, const char *at)
     add_place(s, MOON_PLACE_LOOP, at);
     if (s->scan->places.failed)
         return;
-    moon_scan_at(s->scan, top(s)->function)->has_loop = true;
+    size_t function = top(s)->function;
+    moon_scan_at(s->scan, function)->has_loop = true;
     s->scan->has_loop = true;
+    if (function > 0)
+        s->scan->has_entry = true;
 }
 
 static enum moon_err push(struct scanner *s, enum frame_kind kind)

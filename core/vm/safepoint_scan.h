@@ -26,7 +26,7 @@ struct moon_place {
 struct moon_scan {
     struct moon_buf places; /* of struct moon_place */
     bool has_loop;          /* anywhere */
-    bool has_entry;         /* some function below the chunk contains a call */
+    bool has_entry;         /* a function below the chunk has either */
 };
 
 MOON_MUST_CHECK enum moon_err moon_scan_source(struct moon_scan *scan,

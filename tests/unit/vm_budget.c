@@ -17,6 +17,14 @@ static const struct script scripts[] = {
     {"while", "while true do end"},
     {"for", "for i = 1, 1e15 do end"},
     {"for with work", "local t = {} for i = 1, 1e15 do t[i % 64] = i end"},
+    {"short loops in a function",
+     "local sin = math.sin local function f() local x = 0 for i = 1, 900 do "
+     "x = x + sin(i) end return x end while true do f() end"},
+    {"short loops three deep",
+     "local function f(t) local s = 0 for i = 1, 99 do s = s + t[i] end return "
+     "s end local function g(t) local s = 0 for i = 1, 99 do s = s + f(t) end "
+     "return s end local t = {} for i = 1, 99 do t[i] = i end while true do "
+     "g(t) end"},
     {"repeat", "local n = 0 repeat n = n + 1 until n < 0"},
     {"generic for", "for _ in function() return 1 end do end"},
     {"next", "local t = {1} while true do for k, v in pairs(t) do end end"},
@@ -142,6 +150,195 @@ static void test_hostile_interpreted(void **state)
     run_scripts(false);
 }
 
+static void test_names_the_place(void **state)
+{
+    (void)state;
+    struct vm vm;
+    vm_create(&vm, watch, true, 0, 0);
+    assert_int_not_equal(
+        vm_run(&vm,
+               "local n = 0\nlocal function f()\n  while true do\n    n = n "
+               "+ 1\n  end\nend\nwhile true do\n  pcall(f)\nend",
+               LIMIT_MS, SIZE_MAX),
+        0);
+    if (strcmp(vm.message, "test.lua:3: cpu limit of 40 ms exceeded") != 0 &&
+        strcmp(vm.message, "test.lua:4: cpu limit of 40 ms exceeded") != 0)
+        fail_msg("%s", vm.message);
+    vm_destroy(&vm);
+}
+
+/* Slices that end about when they are condemned: the next slice must never
+ * be hit by what was meant for the last. */
+static void test_no_slice_pays_for_another(void **state)
+{
+    (void)state;
+    struct vm vm;
+    vm_create(&vm, watch, true, 0, 0);
+    const char *busy = "local stop = os.clock() + 0.0195 "
+                       "repeat local now = os.clock() until now > stop";
+    size_t stopped = 0;
+    for (int i = 0; i < 40; i++) {
+        if (vm_run(&vm, busy, 1, SIZE_MAX) != 0)
+            stopped++;
+        for (int j = 0; j < 200; j++) {
+            if (vm_run(&vm, "local n = 0 for i = 1, 50 do n = n + i end", 1000,
+                       SIZE_MAX) != 0)
+                fail_msg("an innocent slice: %s", vm.message);
+        }
+    }
+    assert_true(stopped > 0);
+    vm_destroy(&vm);
+}
+
+static void test_no_limit(void **state)
+{
+    (void)state;
+    struct vm vm;
+    vm_create(&vm, watch, true, 0, 0);
+    assert_int_equal(vm_run(&vm,
+                            "local stop = os.clock() + 0.1 repeat until "
+                            "os.clock() > stop",
+                            0, SIZE_MAX),
+                     0);
+    vm_destroy(&vm);
+}
+
+/* A slice that sleeps burns no CPU. */
+static void test_sleep_is_not_cpu(void **state)
+{
+    (void)state;
+    struct vm vm;
+    vm_create(&vm, watch, true, 0, 0);
+    assert_int_equal(
+        vm_run(&vm,
+               "local ffi = require 'ffi' ffi.cdef 'int poll(void *, "
+               "unsigned long, int)' ffi.C.poll(nil, 0, 150)",
+               LIMIT_MS, SIZE_MAX),
+        0);
+    vm_destroy(&vm);
+}
+
+/* After more than a second without a slice the watchdog sleeps. */
+static void test_wakes_up(void **state)
+{
+    (void)state;
+    struct vm vm;
+    vm_create(&vm, watch, true, 0, 0);
+    struct timespec step = {.tv_nsec = 5000000};
+    for (int i = 0; i < 2000 && atomic_load(watch->asleep) == 0; i++)
+        nanosleep(&step, NULL);
+    assert_int_equal(atomic_load(watch->asleep), 1);
+    alarm(20);
+    assert_int_not_equal(vm_run(&vm, "while true do end", LIMIT_MS, SIZE_MAX),
+                         0);
+    alarm(0);
+    vm_destroy(&vm);
+}
+
+/* A suspended coroutine that was cancelled raises when it is resumed, and
+ * does so through pcall, from inside a coroutine of its own, too. */
+static void test_cancel_suspended(void **state)
+{
+    (void)state;
+    static const char *const waiting[] = {
+        "coroutine.yield()",
+        "while true do pcall(coroutine.yield) end",
+        "pcall(function() pcall(coroutine.yield) error('x') end) return 1",
+        "local f = coroutine.wrap(function() while true do coroutine.yield() "
+        "end end) f() coroutine.yield() while true do pcall(f) end",
+    };
+    struct vm vm;
+    vm_create(&vm, watch, true, 0, 0);
+    for (size_t i = 0; i < MOON_COUNT(waiting); i++) {
+        lua_State *co = lua_newthread(vm.L);
+        assert_int_equal(vm_load(&vm, co, waiting[i]), 0);
+        assert_int_equal(lua_resume(co, 0), LUA_YIELD);
+        moon_budget_trip(co, &vm.trap, MOON_TRIP_TIMEOUT, 1500);
+        moon_budget_trip(co, &vm.trap, MOON_TRIP_CANCELLED, 0);
+        moon_budget_enter(watch, co, &vm.trap, LIMIT_MS);
+        int status = lua_resume(co, 0);
+        moon_budget_leave(watch);
+        assert_int_equal(vm.trap.word, MOON_TRIP_TIMEOUT);
+        moon_budget_clear(vm.L, &vm.trap);
+        assert_int_equal(status, LUA_ERRRUN);
+        if (strstr(lua_tostring(co, -1), "timeout of 1500 ms exceeded") == NULL)
+            fail_msg("%zu: %s", i, lua_tostring(co, -1));
+        lua_settop(vm.L, 0);
+        assert_int_equal(vm_run(&vm, "return 2", LIMIT_MS, SIZE_MAX), 0);
+    }
+    vm_destroy(&vm);
+}
+
+static void test_texts(void **state)
+{
+    (void)state;
+    static const struct {
+        struct moon_trap trap;
+        const char *text;
+    } cases[] = {
+        {{MOON_TRIP_CPU, 250, ""}, "cpu limit of 250 ms exceeded"},
+        {{MOON_TRIP_MEMORY, 64 << 20, ""}, "memory limit of 64 MiB exceeded"},
+        {{MOON_TRIP_MEMORY, 64 << 10, ""}, "memory limit of 64 KiB exceeded"},
+        {{MOON_TRIP_TIMEOUT, 30000, ""}, "timeout of 30000 ms exceeded"},
+        {{MOON_TRIP_CANCELLED, 0, ""}, "cancelled"},
+    };
+    for (size_t i = 0; i < MOON_COUNT(cases); i++) {
+        char text[80];
+        moon_budget_text(&cases[i].trap, text, sizeof(text));
+        assert_string_equal(text, cases[i].text);
+    }
+}
+
+/* Another thread builds a VM under its own, shorter limit meanwhile. */
+static void *build(void *arg)
+{
+    struct vm *vm = arg;
+    struct moon_slice slice = {0};
+    struct moon_watch *own = moon_budget_watch(budget, &slice);
+    if (own == NULL)
+        return NULL;
+    vm->watch = own;
+    int status = vm_run(vm,
+                        "while true do pcall(function() while true do end "
+                        "end) end",
+                        LIMIT_MS / 2, SIZE_MAX);
+    bool fine = status != 0 && atomic_load(&slice.seq) == 2;
+    moon_budget_unwatch(own);
+    return fine ? vm : NULL;
+}
+
+static void test_second_thread(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 6; i++) {
+        struct vm mine, other;
+        vm_create(&mine, watch, true, 0, 0);
+        vm_create(&other, NULL, true, 0, 0);
+        pthread_t thread;
+        assert_int_equal(pthread_create(&thread, NULL, build, &other), 0);
+        assert_int_not_equal(
+            vm_run(&mine, "while true do end", LIMIT_MS, SIZE_MAX), 0);
+        void *result = NULL;
+        assert_int_equal(pthread_join(thread, &result), 0);
+        assert_ptr_equal(result, &other);
+        assert_non_null(strstr(other.message, "cpu limit of 20 ms exceeded"));
+        assert_non_null(strstr(mine.message, "cpu limit of 40 ms exceeded"));
+        vm_destroy(&mine);
+        vm_destroy(&other);
+    }
+}
+
+/* The signal from elsewhere, with nothing condemned, does nothing. */
+static void test_stray_signal(void **state)
+{
+    (void)state;
+    struct vm vm;
+    vm_create(&vm, watch, true, 0, 0);
+    assert_int_equal(raise(MOON_BUDGET_SIGNAL), 0);
+    assert_int_equal(vm_run(&vm, "return 1", LIMIT_MS, SIZE_MAX), 0);
+    vm_destroy(&vm);
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -165,6 +362,15 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_hostile_compiled),
         cmocka_unit_test(test_hostile_interpreted),
+        cmocka_unit_test(test_names_the_place),
+        cmocka_unit_test(test_no_slice_pays_for_another),
+        cmocka_unit_test(test_no_limit),
+        cmocka_unit_test(test_sleep_is_not_cpu),
+        cmocka_unit_test(test_wakes_up),
+        cmocka_unit_test(test_cancel_suspended),
+        cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_second_thread),
+        cmocka_unit_test(test_stray_signal),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

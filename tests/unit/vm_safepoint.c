@@ -49,7 +49,7 @@ static void test_places(void **state)
     expect("for i = 1, 2 do end for k in f do end", 2, 0);
     expect("repeat local x = 1 until x", 1, 0);
     expect("do end if x then elseif y then else end", 0, 0);
-    expect("while (function() while 1 do end end)() do end", 2, 0);
+    expect("while (function() while 1 do end end)() do end", 2, 1);
     expect("function a.b.c:d(x, ...) return x(...) end", 0, 1);
     expect("local function f(x) return x end", 0, 0);
     expect("return function() f'x' end, function() f{} end, "
