@@ -4,10 +4,10 @@
  * (<int> <uuid> <alpha>), typed beat plain, plain beat catch-all, whatever the
  * order of registration, with backtracking; matching allocates nothing unless
  * something must be decoded, and its cost does not grow with the number of
- * routes. Paths are split at raw '/', each segment percent-decoded, then
- * compared, so /%61dmin is /admin and %2F never splits. Dot segments (%2e
- * counts) are resolved first; empty segments do not match; a bad escape or NUL
- * is malformed. */
+ * routes. So no route can take all paths of another one. Paths are split at raw
+ * '/', each segment percent-decoded, then compared, so /%61dmin is /admin and
+ * %2F never splits. Dot segments (%2e counts) are resolved first; empty
+ * segments do not match; a bad escape or NUL is malformed. */
 #ifndef MOON_HTTP_ROUTER_H
 #define MOON_HTTP_ROUTER_H
 
@@ -15,16 +15,10 @@
 #include "base/buf.h"
 #include "base/errcode.h"
 #include "http/method.h"
+#include "http/path.h"
+#include "http/pattern.h"
 
-enum { MOON_PARAMS_MAX = 16, MOON_SEGMENTS_MAX = 64, MOON_NO_ROUTE = -1 };
-
-enum moon_param_type {
-    MOON_PARAM_PLAIN,
-    MOON_PARAM_INT,  /* 1 to 15 digits */
-    MOON_PARAM_UUID, /* 8-4-4-4-12 hex digits */
-    MOON_PARAM_ALPHA,
-    MOON_PARAM_REST, /* *name, last; no leading slash, may be empty */
-};
+enum { MOON_NO_ROUTE = -1 };
 
 struct moon_param {
     struct moon_str name;  /* the router's */
@@ -34,9 +28,10 @@ struct moon_param {
 
 struct moon_match {
     int route;        /* id, or MOON_NO_ROUTE */
-    uint32_t allowed; /* METHOD_BITs that would match this path; for 405 and
-                         OPTIONS; HEAD is included where GET is */
-    bool any_method;  /* an `any` route is among them */
+    uint32_t allowed; /* when route is NO_ROUTE: METHOD_BITs that would match
+                         this path, for 405 and OPTIONS; HEAD is included where
+                         GET is */
+    bool any_method;  /* the route found takes every method */
     int owner;        /* when route is NO_ROUTE but allowed != 0: id of a route
                          on that path (for its scope), else NO_ROUTE */
     bool slash_sibling; /* no match, but one exists with the trailing slash
@@ -60,23 +55,14 @@ MOON_MUST_CHECK enum moon_err moon_router_add(struct moon_router *router,
                                               int *other, char *error,
                                               size_t error_size);
 
-/* For `check`: writes up to `max` ids of routes that can never match because
- * others take all their paths; returns how many. */
-size_t moon_router_shadowed(const struct moon_router *router, int *ids,
-                            size_t max);
-
-/* `path` is raw, as on the wire, starting with '/'. Decoded segments that
- * differ from the raw bytes are placed in the arena. MOON_EPROTO: malformed
- * (400). MOON_OK otherwise, also when nothing matches. */
+/* `path` is raw, as on the wire, starting with '/' ("*" matches nothing).
+ * Decoded segments that differ from the raw bytes are placed in the arena. A
+ * rest keeps "%2F" where its value would otherwise gain a separator.
+ * MOON_EPROTO: malformed (400). MOON_OK otherwise, also when nothing
+ * matches. */
 MOON_MUST_CHECK enum moon_err moon_router_match(
     const struct moon_router *router, enum moon_method method,
     struct moon_str path, struct moon_arena *arena, struct moon_match *out);
-
-/* The decoded, dot-resolved path: what c:path() shows and static files use.
- * In the arena, or `path` itself if nothing changes. A %2F stays "%2F". */
-MOON_MUST_CHECK enum moon_err moon_path_normalise(struct moon_str path,
-                                                  struct moon_arena *arena,
-                                                  struct moon_str *out);
 
 /* Value of a pattern's parameter for moon_router_url; false if missing. */
 typedef bool moon_param_get(void *ctx, struct moon_str name,
