@@ -50,6 +50,9 @@ struct moon_exchange_ops {
      * MOON_OK with empty bytes: the end; MOON_ECLOSED: cut off. */
     enum moon_err (*body_read)(struct moon_exchange *x, size_t max,
                                struct moon_str *out);
+    /* The application takes hold outside of on_run, to answer an error in
+     * Lua: what is left of the request is not read. */
+    void (*hold)(struct moon_exchange *x);
     /* The application lets go; x must not be touched afterwards. If nothing
      * was sent yet the connection is closed. */
     void (*release)(struct moon_exchange *x);

@@ -15,6 +15,7 @@ struct moon_app_handler {
 /* A hook wants to answer in Lua: its chain runs as a route's would. */
 static void run_hook(struct moon_exchange *x)
 {
+    x->ops->hold(x);
     moon_vm_run(x->generation->vm, x, x->chain);
 }
 
@@ -133,10 +134,8 @@ static void on_head(void *ctx, struct moon_exchange *x)
     plan_body(x, x->generation->config);
     if (MOON_UNLIKELY(x->req.content_length >= 0 &&
                       (uint64_t)x->req.content_length > x->body.limit_bytes)) {
-        if (!moon_auto_error(x, 413, "The body is larger than allowed.")) {
-            x->held_by_app = true;
+        if (!moon_auto_error(x, 413, "The body is larger than allowed."))
             run_hook(x);
-        }
     }
 }
 
@@ -183,10 +182,8 @@ static void on_timeout(void *ctx, struct moon_exchange *x)
     (void)ctx;
     if (x->held_by_app)
         moon_vm_cancel(x, MOON_CANCEL_TIMEOUT);
-    else if (!moon_auto_error(x, 408, "The request took too long to arrive.")) {
-        x->held_by_app = true;
+    else if (!moon_auto_error(x, 408, "The request took too long to arrive."))
         run_hook(x);
-    }
 }
 
 static void on_end(void *ctx, struct moon_exchange *x)
@@ -214,10 +211,8 @@ static void on_bad_request(void *ctx, struct moon_exchange *x, int status,
         if (moon_stages_begin(x) != MOON_OK)
             moon_log(MOON_LOG_WARN, "no memory for the headers of an error");
     }
-    if (!moon_auto_error(x, status, why)) {
-        x->held_by_app = true;
+    if (!moon_auto_error(x, status, why))
         run_hook(x);
-    }
 }
 
 struct moon_app_handler *moon_app_handler_create(

@@ -24,6 +24,7 @@ bool moon_auto_error(struct moon_exchange *x, int status, const char *detailz)
     if (hook != NULL && hook->chain != MOON_NO_CHAIN) {
         x->chain = hook->chain;
         x->auto_status = (uint16_t)status;
+        x->res.status = (uint16_t)status;
         return false;
     }
     moon_response_drop_content(&x->res);

@@ -312,6 +312,20 @@ static void op_release(struct moon_exchange *x)
     moon_netx_released(n);
 }
 
+static void op_hold(struct moon_exchange *x)
+{
+    struct moon_netx *n = moon_netx(x);
+    x->held_by_app = true;
+    x->state = MOON_X_RUNNING;
+    if (n->input_done)
+        return;
+    n->input_done = true;
+    if (x->conn != NULL) {
+        x->conn->keep = false;
+        x->conn->needs_linger = true;
+    }
+}
+
 const struct moon_exchange_ops moon_conn_ops = {
     .respond = op_respond,
     .stream_begin = op_stream_begin,
@@ -319,6 +333,7 @@ const struct moon_exchange_ops moon_conn_ops = {
     .stream_flush = op_stream_flush,
     .stream_end = op_stream_end,
     .body_read = moon_body_read,
+    .hold = op_hold,
     .release = op_release,
 };
 
