@@ -128,7 +128,7 @@ enum { MOON_STORE_LOCAL, MOON_STORE_OPEN, MOON_STORE_CLOSED };
 enum { MOON_SAME_SITE_LAX, MOON_SAME_SITE_STRICT, MOON_SAME_SITE_NONE };
 enum { MOON_SECURE_AUTO, MOON_SECURE_ON, MOON_SECURE_OFF };
 
-struct moon_str_list {
+struct moon_config_list {
     char **items; /* NUL-terminated each */
     uint32_t count;
 };
@@ -159,8 +159,8 @@ enum moon_config_level {
 #define MOON_CONFIG_TYPE_CHOICE uint32_t
 #define MOON_CONFIG_TYPE_STRING char *
 #define MOON_CONFIG_TYPE_URL char *
-#define MOON_CONFIG_TYPE_LIST struct moon_str_list
-#define MOON_CONFIG_TYPE_NETS struct moon_str_list
+#define MOON_CONFIG_TYPE_LIST struct moon_config_list
+#define MOON_CONFIG_TYPE_NETS struct moon_config_list
 #define MOON_CONFIG_TYPE_DICTS struct moon_config_dicts
 #define MOON_CONFIG_TYPE_JSON char *
 

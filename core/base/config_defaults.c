@@ -211,7 +211,7 @@ static enum moon_err fill_name(struct moon_config *config)
 
 static const char *broken_rule(const struct moon_config *config)
 {
-    const struct moon_str_list *listen = &config->listen;
+    const struct moon_config_list *listen = &config->listen;
     if (listen->count == 0)
         return "listen is empty: give at least one address";
     for (uint32_t i = 0; i < listen->count; i++) {

@@ -281,15 +281,16 @@ static bool is_net(struct moon_str text)
            (moon_str_to_u64(bits, &count) && count <= (v6 ? 128u : 32u));
 }
 
-static void list_clear(struct moon_str_list *list)
+static void list_clear(struct moon_config_list *list)
 {
     for (uint32_t i = 0; i < list->count; i++)
         free(list->items[i]);
     free(list->items);
-    *list = (struct moon_str_list){NULL, 0};
+    *list = (struct moon_config_list){NULL, 0};
 }
 
-static enum moon_err list_add(struct moon_str_list *list, struct moon_str item)
+static enum moon_err list_add(struct moon_config_list *list,
+                              struct moon_str item)
 {
     char **items =
         realloc(list->items, (list->count + 1) * sizeof(*list->items));
@@ -305,10 +306,10 @@ static enum moon_err list_add(struct moon_str_list *list, struct moon_str item)
 
 static enum moon_err parse_list(const struct moon_config_info *info,
                                 struct moon_str text,
-                                struct moon_str_list *field,
+                                struct moon_config_list *field,
                                 struct moon_buf *why)
 {
-    struct moon_str_list list = {NULL, 0};
+    struct moon_config_list list = {NULL, 0};
     enum moon_err err = MOON_OK;
     while (text.len > 0 && err == MOON_OK) {
         struct moon_str item = moon_str_trim(moon_str_cut(text, ',', &text));
@@ -450,7 +451,8 @@ static void print_number(const struct moon_config_info *info, uint64_t value,
     moon_buf_addz(out, textz);
 }
 
-static void print_list(const struct moon_str_list *list, struct moon_buf *out)
+static void print_list(const struct moon_config_list *list,
+                       struct moon_buf *out)
 {
     for (uint32_t i = 0; i < list->count; i++) {
         if (i > 0)

@@ -408,6 +408,14 @@ void moon_log_set_who(const char *whoz)
     (void)pthread_mutex_unlock(&logger.lock);
 }
 
+int moon_log_fd(void)
+{
+    (void)pthread_mutex_lock(&logger.lock);
+    int fd = logger.fd;
+    (void)pthread_mutex_unlock(&logger.lock);
+    return fd;
+}
+
 /* ---- logging ---- */
 
 bool moon_log_enabled(enum moon_log_level level)

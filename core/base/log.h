@@ -34,6 +34,8 @@ MOON_MUST_CHECK enum moon_err moon_log_setup(enum moon_log_level level,
                                              const char *pathz);
 void moon_log_set_who(const char *whoz); /* copied */
 enum moon_err moon_log_reopen(void);     /* after rotation (SIGHUP) */
+/* Where lines go now: 2, or the file. For a child that closes the rest. */
+int moon_log_fd(void);
 /* Starts the writer thread of this process; stop flushes and joins it. */
 MOON_MUST_CHECK enum moon_err moon_log_start_writer(void);
 void moon_log_stop_writer(void);
