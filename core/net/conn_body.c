@@ -201,7 +201,7 @@ enum moon_err moon_body_read(struct moon_exchange *x, size_t max,
     if (x->body.failed || x->conn == NULL)
         return MOON_ECLOSED;
     n->wants_input = true;
-    if (x->req.expect_continue && !n->continue_sent && x->body.size == 0) {
+    if (x->req.expect_continue && x->body.size == 0) {
         moon_conn_send_continue(x->conn, n);
         moon_conn_later(x->conn);
     }

@@ -196,6 +196,9 @@ static enum moon_err op_stream_begin(struct moon_exchange *x)
     if (conn == NULL)
         return MOON_ECLOSED;
     check_status(x);
+    /* It may read the body while it answers: last chance to ask for it. */
+    if (x->req.expect_continue && n->body_wanted && x->body.size == 0)
+        moon_conn_send_continue(conn, n);
     struct moon_out_head head = {.framing = MOON_OUT_NONE};
     if (moon_status_has_body(x->res.status))
         head.framing = x->req.minor > 0 ? MOON_OUT_CHUNKED : MOON_OUT_CLOSE;
@@ -358,7 +361,7 @@ static void add_text(struct moon_conn *conn, struct moon_str text)
 
 void moon_conn_send_continue(struct moon_conn *conn, struct moon_netx *n)
 {
-    if (n->x.req.minor == 0 || n->continue_sent)
+    if (n->x.req.minor == 0 || n->continue_sent || n->x.status_sent != 0)
         return;
     n->continue_sent = true;
     add_text(conn, MOON_OUT_CONTINUE);
