@@ -31,13 +31,16 @@ static bool count_memory(struct moon_netx *n)
 void moon_body_release(struct moon_netx *n)
 {
     struct moon_request_body *body = &n->x.body;
-    moon_buf_deinit(&body->memory);
-    moon_buf_deinit(&n->incoming);
-    n->server->body_memory -= n->memory_counted;
-    n->memory_counted = 0;
-    if (body->fd >= 0)
+    if (n->memory_counted > 0) {
+        moon_buf_deinit(&body->memory);
+        moon_buf_deinit(&n->incoming);
+        n->server->body_memory -= n->memory_counted;
+        n->memory_counted = 0;
+    }
+    if (body->fd >= 0) {
         close(body->fd);
-    body->fd = -1;
+        body->fd = -1;
+    }
 }
 
 static int open_unlinked(const char *dirz)

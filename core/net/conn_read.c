@@ -79,6 +79,13 @@ static void run(struct moon_conn *conn, struct moon_netx *n)
     server->handler.on_run(server->handler.ctx, &n->x);
 }
 
+static const char *refusal(int status)
+{
+    return status == 413   ? "the request body is too large"
+           : status == 503 ? "no room for the request body"
+                           : "the request body was refused";
+}
+
 static bool has_body(const struct moon_request *req)
 {
     return req->chunked || req->content_length > 0;
@@ -107,7 +114,10 @@ static void head_complete(struct moon_conn *conn, struct moon_netx *n)
         return;
     }
     if (MOON_LIKELY(n->input_done)) {
-        if (MOON_UNLIKELY(req->upgrade))
+        if (MOON_UNLIKELY(x->body.mode == MOON_BODY_FILE) &&
+            !moon_body_complete(n))
+            moon_conn_refuse(conn, n, 503, refusal(503));
+        else if (MOON_UNLIKELY(req->upgrade))
             moon_conn_refuse(conn, n, 501, "upgrades are not supported");
         else
             run(conn, n);
@@ -146,13 +156,6 @@ static bool feed_head(struct moon_conn *conn, struct moon_netx *n)
         return false;
     head_complete(conn, n);
     return true;
-}
-
-static const char *refusal(int status)
-{
-    return status == 413   ? "the request body is too large"
-           : status == 503 ? "no room for the request body"
-                           : "the request body was refused";
 }
 
 /* Feeds body bytes; *used of them belonged to the message. False when the

@@ -93,22 +93,26 @@ static bool may_keep(const struct moon_conn *conn, const struct moon_netx *n)
            MOON_DISCARD_MAX;
 }
 
-static enum moon_err write_head(struct moon_conn *conn, struct moon_netx *n,
-                                struct moon_out_head *head)
+/* Begins the answer: the head, in the buffer at the end of the output, which
+ * the caller commits. NULL when memory is out. */
+static struct moon_buf *begin_head(struct moon_conn *conn, struct moon_netx *n,
+                                   struct moon_out_head *head)
 {
     struct moon_exchange *x = &n->x;
     struct moon_server *server = conn->server;
     struct moon_buf *buf = moon_outq_open(&conn->out, &server->outpool);
     if (MOON_UNLIKELY(buf == NULL))
-        return MOON_ENOMEM;
-    conn->keep = may_keep(conn, n) && head->framing != MOON_OUT_CLOSE;
-    head->keep_alive = conn->keep;
+        return NULL;
+    bool keep = may_keep(conn, n) && head->framing != MOON_OUT_CLOSE;
+    conn->keep = keep;
+    head->keep_alive = keep;
     head->minor = x->req.minor;
     moon_http_out_head(buf, &x->res, head);
-    x->status_sent = x->res.status;
-    if (x->status_sent < 600)
-        server->stats.status_class[x->status_sent / 100]++;
-    return moon_outq_commit(&conn->out);
+    uint16_t status = x->res.status;
+    x->status_sent = status;
+    if (status < 600)
+        server->stats.status_class[status / 100]++;
+    return buf;
 }
 
 /* The body is complete; what follows in the queue belongs to others. */
@@ -142,10 +146,25 @@ static void check_status(struct moon_exchange *x)
         x->res.status = 500;
 }
 
-static enum moon_err queue_body(struct moon_conn *conn, struct moon_exchange *x,
-                                struct moon_out_body *body)
+/* Head and body in one go; a small body lands in the same buffer. */
+static enum moon_err queue_answer(struct moon_conn *conn, struct moon_netx *n,
+                                  struct moon_out_head *head,
+                                  struct moon_out_body *body, bool content)
 {
     struct moon_outpool *pool = &conn->server->outpool;
+    struct moon_exchange *x = &n->x;
+    struct moon_buf *buf = begin_head(conn, n, head);
+    if (MOON_UNLIKELY(buf == NULL))
+        return MOON_ENOMEM;
+    bool small = content && body->bytes.len <= MOON_OUT_INLINE;
+    if (MOON_LIKELY(small && body->file_fd < 0)) {
+        moon_buf_add_str(buf, body->bytes);
+        x->bytes_out = body->bytes.len;
+        return moon_outq_commit(&conn->out);
+    }
+    enum moon_err err = moon_outq_commit(&conn->out);
+    if (err != MOON_OK || !content)
+        return err;
     if (body->file_fd < 0) {
         x->bytes_out = body->bytes.len;
         return moon_outq_add(&conn->out, pool, body->bytes);
@@ -177,9 +196,8 @@ static enum moon_err op_respond(struct moon_exchange *x,
             body->file_fd >= 0 ? body->file_length : body->bytes.len,
         .content_type = body->content_type,
     };
-    enum moon_err err = write_head(conn, n, &head);
-    if (err == MOON_OK && content && x->req.method != MOON_METHOD_HEAD)
-        err = queue_body(conn, x, body);
+    enum moon_err err = queue_answer(
+        conn, n, &head, body, content && x->req.method != MOON_METHOD_HEAD);
     drop_file(body);
     if (MOON_UNLIKELY(err != MOON_OK))
         return give_up(conn, err);
@@ -205,7 +223,9 @@ static enum moon_err op_stream_begin(struct moon_exchange *x)
     n->no_content =
         head.framing == MOON_OUT_NONE || x->req.method == MOON_METHOD_HEAD;
     n->chunked_out = head.framing == MOON_OUT_CHUNKED && !n->no_content;
-    enum moon_err err = write_head(conn, n, &head);
+    struct moon_buf *buf = begin_head(conn, n, &head);
+    enum moon_err err =
+        buf == NULL ? MOON_ENOMEM : moon_outq_commit(&conn->out);
     if (MOON_UNLIKELY(err != MOON_OK))
         return give_up(conn, err);
     x->state = MOON_X_STREAM;

@@ -126,7 +126,7 @@ static void netx_free(struct moon_netx *n)
     free(n);
 }
 
-static void netx_end(struct moon_netx *n)
+void moon_netx_end(struct moon_netx *n)
 {
     struct moon_server *server = n->server;
     struct moon_exchange *x = &n->x;
@@ -155,15 +155,6 @@ static void netx_end(struct moon_netx *n)
         moon_server_one_less(server);
 }
 
-void moon_netx_drop(struct moon_netx *n, enum moon_hold hold)
-{
-    if ((n->holds & hold) == 0)
-        return;
-    n->holds = (uint8_t)(n->holds & ~(unsigned)hold);
-    if (n->holds == 0 && !n->x.held_by_app)
-        netx_end(n);
-}
-
 void moon_netx_released(struct moon_netx *n)
 {
     struct moon_server *server = n->server;
@@ -180,7 +171,7 @@ void moon_netx_run_ended(struct moon_server *server)
     while (server->ended != NULL) {
         struct moon_netx *n = server->ended;
         server->ended = n->next;
-        netx_end(n);
+        moon_netx_end(n);
     }
 }
 

@@ -19,6 +19,7 @@ enum {
     MOON_READ_BYTES = 4096,          /* first read buffer */
     MOON_SCRATCH_BYTES = 64 * 1024,  /* per server, for bodies */
     MOON_PIPELINE_TURN = 16,         /* requests of one connection a turn */
+    MOON_OUT_INLINE = 16 * 1024,     /* body copied behind its head */
     MOON_OUT_HIGH = 256 * 1024,      /* stream_write says "wait" */
     MOON_OUT_LOW = 64 * 1024,        /* on_writable */
     MOON_OUT_EAGER = 64 * 1024,      /* written before the turn ends */
@@ -175,9 +176,18 @@ static inline struct moon_netx *moon_netx(struct moon_exchange *x)
 
 /* exchange.c */
 struct moon_netx *moon_netx_take(struct moon_conn *conn); /* may be NULL */
+/* For the next function only. */
+void moon_netx_end(struct moon_netx *n);
 /* The connection lets go of its input or output side; the last holder ends
  * the exchange: on_end is called and it is recycled. */
-void moon_netx_drop(struct moon_netx *n, enum moon_hold hold);
+static inline void moon_netx_drop(struct moon_netx *n, enum moon_hold hold)
+{
+    unsigned left = n->holds & ~(unsigned)hold;
+    bool had = left != n->holds;
+    n->holds = (uint8_t)left;
+    if (had && left == 0 && !n->x.held_by_app)
+        moon_netx_end(n);
+}
 /* The application let go; it is on the stack, so the end waits. */
 void moon_netx_released(struct moon_netx *n);
 void moon_netx_run_ended(struct moon_server *server);
