@@ -59,6 +59,113 @@ void moon_task_set_timer(void);
 /* The app's on_start and checks are over (ok) or failed with this text. */
 void moon_vm_started(bool ok, const char *text, size_t len);
 bool moon_vm_stopping(void); /* retired, draining or shutting down */
+/* ---- requests: vm/vm_api_request.c ----
+ * Bytes live until the request ends. All of these answer "nothing" when the
+ * slot is empty. */
+/* 1 method, 2 path, 3 raw query, 4 route pattern, 5 request id, 6 ip,
+ * 7 scheme, 8 host. */
+void moon_req_text(moon_slot *slot, int what, moon_bytes *out);
+/* 0 no such parameter, 1 text in `out`, 2 an <int>, in *number too. */
+int moon_req_param(moon_slot *slot, const char *name, size_t len,
+                   moon_bytes *out, double *number);
+/* The nth field of that name, from 0. */
+bool moon_req_header(moon_slot *slot, const char *name, size_t len,
+                     uint32_t nth, moon_bytes *out);
+bool moon_req_header_at(moon_slot *slot, uint32_t index, moon_bytes *name,
+                        moon_bytes *value);
+/* Walks name=value pairs; a zeroed cursor starts. */
+typedef struct moon_cursor {
+    const char *ptr;
+    size_t len;
+    uint32_t field;
+    bool started;
+} moon_cursor;
+bool moon_req_query_next(moon_slot *slot, moon_cursor *cursor,
+                         moon_bytes *name, moon_bytes *value);
+bool moon_req_cookie_next(moon_slot *slot, moon_cursor *cursor,
+                          moon_bytes *name, moon_bytes *value);
+/* The nth value of that name, from 0. */
+bool moon_req_query(moon_slot *slot, const char *name, size_t len,
+                    uint32_t nth, moon_bytes *out);
+bool moon_req_cookie(moon_slot *slot, const char *name, size_t len,
+                     moon_bytes *out);
+/* 0 streamed or not complete, 1 all of it in `out`, 2 in a file: out->len is
+ * its size. */
+int moon_req_body(moon_slot *slot, moon_bytes *out);
+/* Copies body bytes from an offset, from memory or file; how many, 0 at the
+ * end, -1 when the file cannot be read. */
+int64_t moon_req_body_pread(moon_slot *slot, uint64_t from, char *to,
+                            size_t len);
+/* Streamed body: 1 a piece (until the next call), 0 the end, -1 wait with
+ * moon_req_wait_readable, -2 cut off. */
+int moon_req_read(moon_slot *slot, size_t max, moon_bytes *out);
+/* As moon_task_park, until more of the body is here. */
+int moon_req_wait_readable(moon_slot *slot);
+bool moon_req_closing(moon_slot *slot);
+
+/* ---- responses: vm/vm_api_response.c ---- */
+/* Errors are negative, as in base/errcode.h. */
+void moon_res_set_status(moon_slot *slot, int status);
+int moon_res_get_status(moon_slot *slot); /* 0: none set */
+/* A NULL value removes the field. -3: not allowed (CR, LF, NUL, or a field
+ * that the server sets itself). */
+int moon_res_set(moon_slot *slot, const char *name, size_t name_len,
+                 const char *value, size_t len);
+int moon_res_add(moon_slot *slot, const char *name, size_t name_len,
+                 const char *value, size_t len);
+bool moon_res_get(moon_slot *slot, const char *name, size_t len, uint32_t nth,
+                  moon_bytes *out);
+void moon_res_drop_content(moon_slot *slot);
+/* Sends all of it: status 0 keeps the one that is set, else 200. The type is
+ * used unless a Content-Type is set; empty: none. */
+int moon_res_send(moon_slot *slot, int status, const char *body, size_t len,
+                  const char *type, size_t type_len);
+int moon_res_text(moon_slot *slot, int status, const char *body, size_t len);
+/* The built-in body of an error status; both texts may be empty. */
+int moon_res_problem(moon_slot *slot, int status, const char *detail,
+                     size_t detail_len, const char *details_json,
+                     size_t json_len);
+/* A file below `root` (absolute, or NULL: the app's directory) with
+ * validators and ranges; max_age -1: no Cache-Control. */
+int moon_res_file(moon_slot *slot, const char *rootz, const char *path,
+                  size_t len, double max_age);
+/* Appends a Set-Cookie field; -3 with the reason in `out`. max_age -1: a
+ * session cookie. */
+int moon_res_cookie(moon_slot *slot, const moon_bytes *texts, double max_age,
+                    bool secure, bool http_only, moon_bytes *out);
+bool moon_res_started(moon_slot *slot); /* the head is out */
+int moon_res_stream_begin(moon_slot *slot, const char *type, size_t type_len);
+/* 0 taken, -7 taken but wait with moon_res_wait_writable, -10 closed. */
+int moon_res_stream_write(moon_slot *slot, const char *bytes, size_t len);
+void moon_res_stream_flush(moon_slot *slot);
+void moon_res_stream_end(moon_slot *slot, bool complete);
+int moon_res_wait_writable(moon_slot *slot);
+/* As moon_task_park, until the response left or the client did; 1: that is so
+ * already, do not yield. */
+int moon_res_wait_sent(moon_slot *slot);
+
+/* ---- log: vm/vm_api_log.c ---- */
+bool moon_lua_log_enabled(int level); /* 0 debug .. 3 error */
+/* Fields are collected, then written with the line. */
+void moon_lua_log_field(const char *name, size_t name_len, const char *value,
+                        size_t len, bool raw);
+void moon_lua_log(int level, const char *text, size_t len);
+
+/* ---- small things: vm/vm_api_util.c ---- */
+/* Their output lives until the next call of any of them on this thread. */
+double moon_lua_now(void);
+double moon_lua_clock(void);
+/* codec: 1 base64, 2 base64url, 3 hex, 4 percent, 5 html; false: bad input */
+bool moon_lua_encode(int codec, const char *text, size_t len,
+                     moon_bytes *out);
+bool moon_lua_decode(int codec, const char *text, size_t len,
+                     moon_bytes *out);
+void moon_lua_random(char *to, size_t len);
+void moon_lua_http_date(double when, moon_bytes *out);
+bool moon_lua_http_date_parse(const char *text, size_t len, double *when);
+/* Unescaped pairs of a urlencoded text, walked with a cursor. */
+bool moon_lua_form_next(moon_cursor *cursor, moon_bytes *name,
+                        moon_bytes *value);
 /* ffi:end */
 #pragma GCC visibility pop
 

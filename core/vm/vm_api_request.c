@@ -1,0 +1,209 @@
+#include "vm/vm_api.h"
+
+#include "http/query.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+enum req_text {
+    TEXT_METHOD = 1,
+    TEXT_PATH,
+    TEXT_QUERY,
+    TEXT_ROUTE,
+    TEXT_REQUEST_ID,
+    TEXT_IP,
+    TEXT_SCHEME,
+    TEXT_HOST,
+};
+
+void moon_api_request_keep(void)
+{
+}
+
+static struct moon_str text_of(const struct moon_exchange *x, int what)
+{
+    switch (what) {
+    case TEXT_METHOD:
+        return moon_request_str(&x->req, x->req.method_text);
+    case TEXT_PATH:
+        return x->path;
+    case TEXT_QUERY:
+        return moon_request_str(&x->req, x->req.query);
+    case TEXT_ROUTE:
+        return x->route == NULL ? MOON_STR_NONE : x->route->pattern;
+    case TEXT_REQUEST_ID:
+        return x->request_id;
+    case TEXT_IP:
+        return x->ip;
+    case TEXT_SCHEME:
+        return x->scheme;
+    case TEXT_HOST:
+        return x->host;
+    default:
+        return MOON_STR_NONE;
+    }
+}
+
+void moon_req_text(moon_slot *slot, int what, moon_bytes *out)
+{
+    const struct moon_exchange *x = moon_slot_x(slot);
+    *out = moon_bytes_of(x == NULL ? MOON_STR_NONE : text_of(x, what));
+}
+
+int moon_req_param(moon_slot *slot, const char *name, size_t len,
+                   moon_bytes *out, double *number)
+{
+    const struct moon_exchange *x = moon_slot_x(slot);
+    if (x == NULL || x->match.route == MOON_NO_ROUTE)
+        return 0;
+    for (uint32_t i = 0; i < x->match.param_count; i++) {
+        const struct moon_param *param = &x->match.params[i];
+        if (!moon_str_eq(param->name, moon_str(name, len)))
+            continue;
+        *out = moon_bytes_of(param->value);
+        if (param->type != MOON_PARAM_INT)
+            return 1;
+        double value = 0; /* up to 15 digits: exact */
+        for (size_t at = 0; at < param->value.len; at++)
+            value = value * 10 + (param->value.ptr[at] - '0');
+        *number = value;
+        return 2;
+    }
+    return 0;
+}
+
+bool moon_req_header(moon_slot *slot, const char *name, size_t len,
+                     uint32_t nth, moon_bytes *out)
+{
+    const struct moon_exchange *x = moon_slot_x(slot);
+    struct moon_str value;
+    if (x == NULL ||
+        !moon_request_header(&x->req, moon_str(name, len), nth, &value))
+        return false;
+    *out = moon_bytes_of(value);
+    return true;
+}
+
+bool moon_req_header_at(moon_slot *slot, uint32_t index, moon_bytes *name,
+                        moon_bytes *value)
+{
+    const struct moon_exchange *x = moon_slot_x(slot);
+    if (x == NULL || index >= x->req.field_count)
+        return false;
+    const struct moon_field *field = &x->req.fields[index];
+    *name = moon_bytes_of(moon_request_str(&x->req, field->name));
+    *value = moon_bytes_of(moon_request_str(&x->req, field->value));
+    return true;
+}
+
+bool moon_req_query_next(moon_slot *slot, moon_cursor *cursor,
+                         moon_bytes *name, moon_bytes *value)
+{
+    struct moon_exchange *x = moon_slot_x(slot);
+    if (x == NULL)
+        return false;
+    struct moon_str rest = moon_str(cursor->ptr, cursor->len);
+    if (!cursor->started) {
+        rest = moon_request_str(&x->req, x->req.query);
+        cursor->started = true;
+    }
+    struct moon_str found, text;
+    if (!moon_query_next(&rest, &x->arena, &found, &text) || found.ptr == NULL)
+        return false;
+    cursor->ptr = rest.ptr;
+    cursor->len = rest.len;
+    *name = moon_bytes_of(found);
+    *value = moon_bytes_of(text);
+    return true;
+}
+
+bool moon_req_query(moon_slot *slot, const char *name, size_t len,
+                    uint32_t nth, moon_bytes *out)
+{
+    moon_cursor cursor = {0};
+    moon_bytes found;
+    while (moon_req_query_next(slot, &cursor, &found, out)) {
+        if (found.len == len && memcmp(found.ptr, name, len) == 0 &&
+            nth-- == 0)
+            return true;
+    }
+    return false;
+}
+
+bool moon_req_cookie_next(moon_slot *slot, moon_cursor *cursor,
+                          moon_bytes *name, moon_bytes *value)
+{
+    const struct moon_exchange *x = moon_slot_x(slot);
+    if (x == NULL)
+        return false;
+    struct moon_str rest = moon_str(cursor->ptr, cursor->len);
+    struct moon_str found, text;
+    for (;;) {
+        if (rest.len > 0 && moon_cookie_next(&rest, &found, &text))
+            break;
+        /* HTTP/2 gateways may split Cookie into several fields. */
+        if (!moon_request_header(&x->req, MOON_STR("cookie"), cursor->field,
+                                 &rest))
+            return false;
+        cursor->field++;
+    }
+    cursor->ptr = rest.ptr;
+    cursor->len = rest.len;
+    *name = moon_bytes_of(found);
+    *value = moon_bytes_of(text);
+    return true;
+}
+
+bool moon_req_cookie(moon_slot *slot, const char *name, size_t len,
+                     moon_bytes *out)
+{
+    moon_cursor cursor = {0};
+    moon_bytes found;
+    while (moon_req_cookie_next(slot, &cursor, &found, out)) {
+        if (found.len == len && memcmp(found.ptr, name, len) == 0)
+            return true;
+    }
+    return false;
+}
+
+int moon_req_body(moon_slot *slot, moon_bytes *out)
+{
+    const struct moon_exchange *x = moon_slot_x(slot);
+    if (x == NULL || x->body.mode == MOON_BODY_STREAM || !x->body.complete)
+        return 0;
+    if (x->body.fd >= 0) {
+        out->ptr = NULL;
+        out->len = (size_t)x->body.size;
+        return 2;
+    }
+    *out = moon_bytes_of(x->body.bytes);
+    return 1;
+}
+
+int64_t moon_req_body_pread(moon_slot *slot, uint64_t from, char *to,
+                            size_t len)
+{
+    const struct moon_exchange *x = moon_slot_x(slot);
+    if (x == NULL || !x->body.complete)
+        return -1;
+    if (x->body.fd < 0) {
+        struct moon_str all = x->body.bytes;
+        if (from >= all.len)
+            return 0;
+        size_t left = all.len - (size_t)from;
+        size_t count = len < left ? len : left;
+        memcpy(to, all.ptr + from, count);
+        return (int64_t)count;
+    }
+    ssize_t got;
+    do {
+        got = pread(x->body.fd, to, len, (off_t)from);
+    } while (got < 0 && errno == EINTR);
+    return got;
+}
+
+bool moon_req_closing(moon_slot *slot)
+{
+    const struct moon_exchange *x = moon_slot_x(slot);
+    return x == NULL || x->client_gone || x->draining;
+}

@@ -1,0 +1,171 @@
+#include "vm/vm_native.h"
+
+#include "http/router.h"
+#include "vm/json.h"
+#include "vm/safepoint.h"
+#include "vm/vm_api.h"
+#include "vm/vm_internal.h"
+
+#include <stdlib.h>
+
+/* A response buffer bigger than this is given back after use. */
+enum { JSON_KEEP = 64 << 10 };
+
+/* ---- JSON ---- */
+
+static _Thread_local struct moon_buf json_out;
+
+/* send_json(slot, status, value, [type]) -> error code, [text]. The value is
+ * encoded straight into what the connection copies. */
+static int send_json(lua_State *L)
+{
+    moon_slot *slot = moon_slot_get((uint32_t)lua_tointeger(L, 1));
+    int status = (int)lua_tointeger(L, 2);
+    char error[MOON_JSON_ERROR_SIZE];
+    json_out.len = 0;
+    enum moon_err err =
+        moon_json_encode_lossy(L, 3, &json_out, error, sizeof error);
+    int code;
+    if (err == MOON_EINVAL) {
+        lua_pushinteger(L, MOON_EINVAL);
+        lua_pushstring(L, error);
+        return 2;
+    }
+    if (err != MOON_OK)
+        code = err;
+    else
+        code = moon_res_send(slot, status, json_out.ptr, json_out.len,
+                             "application/json", 16);
+    if (json_out.cap > JSON_KEEP || json_out.failed)
+        moon_buf_deinit(&json_out);
+    lua_pushinteger(L, code);
+    return 1;
+}
+
+/* ---- code and files ---- */
+
+/* read_file(name) -> text or nil */
+static int read_file(lua_State *L)
+{
+    struct moon_str name, bytes;
+    name.ptr = luaL_checklstring(L, 1, &name.len);
+    if (!moon_vm_find_file(moon_vm_of(L), name, &bytes))
+        return 0;
+    lua_pushlstring(L, bytes.ptr, bytes.len);
+    return 1;
+}
+
+/* load(text, chunk name) -> function, fell_back or nil, message */
+static int load_source(lua_State *L)
+{
+    struct moon_str text;
+    text.ptr = luaL_checklstring(L, 1, &text.len);
+    const char *namez = luaL_checkstring(L, 2);
+    bool fell_back = false;
+    if (moon_safepoint_load(L, text, namez, &fell_back) != 0) {
+        lua_pushnil(L);
+        lua_insert(L, -2);
+        return 2;
+    }
+    lua_pushboolean(L, fell_back);
+    return 2;
+}
+
+/* info() -> what the framework may know about its VM */
+static int info(lua_State *L)
+{
+    const struct moon_vm_options *options =
+        moon_vm_get_options(moon_vm_of(L));
+    lua_createtable(L, 0, 12);
+    lua_pushstring(L, options->app_dirz);
+    lua_setfield(L, -2, "app_dir");
+    lua_pushstring(L, options->nodez != NULL ? options->nodez : "");
+    lua_setfield(L, -2, "node");
+    lua_pushnumber(L, (lua_Number)options->generation);
+    lua_setfield(L, -2, "generation");
+    lua_pushinteger(L, (lua_Integer)options->worker_id);
+    lua_setfield(L, -2, "worker_id");
+    lua_pushinteger(L, (lua_Integer)options->worker_count);
+    lua_setfield(L, -2, "worker_count");
+    lua_pushboolean(L, options->dev);
+    lua_setfield(L, -2, "dev");
+    lua_pushboolean(L, options->probe);
+    lua_setfield(L, -2, "probe");
+    lua_pushinteger(L, (lua_Integer)options->config->max_args);
+    lua_setfield(L, -2, "max_args");
+    lua_pushstring(L, options->config->app_jsonz);
+    lua_setfield(L, -2, "config_json");
+    lua_pushliteral(L, MOON_VERSION);
+    lua_setfield(L, -2, "version");
+    return 1;
+}
+
+/* ---- links ---- */
+
+/* The stack index of the parameters, and where to make them text. */
+struct params {
+    lua_State *L;
+    int index;
+};
+
+static bool get_param(void *ctx, struct moon_str name, struct moon_str *value)
+{
+    struct params *params = ctx;
+    lua_State *L = params->L;
+    lua_pushlstring(L, name.ptr, name.len);
+    lua_rawget(L, params->index);
+    if (lua_type(L, -1) != LUA_TSTRING && lua_type(L, -1) != LUA_TNUMBER)
+        return false;
+    /* Stays on the stack, so that the text lives until the end. */
+    value->ptr = lua_tolstring(L, -1, &value->len);
+    return true;
+}
+
+/* url(pattern, params) -> path or nil, message */
+static int url(lua_State *L)
+{
+    struct moon_str pattern;
+    pattern.ptr = luaL_checklstring(L, 1, &pattern.len);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    luaL_checkstack(L, 2 * MOON_PARAMS_MAX, "url");
+    struct params params = {L, 2};
+    struct moon_buf out = {0};
+    char error[160] = "";
+    enum moon_err err = moon_router_url(pattern, get_param, &params, &out,
+                                        error, sizeof error);
+    if (err != MOON_OK || out.failed) {
+        lua_pushnil(L);
+        lua_pushstring(L, err != MOON_OK ? error : "out of memory");
+        moon_buf_deinit(&out);
+        return 2;
+    }
+    /* luaL_Buffer would raise with `out` in hand; a string push too, but only
+     * when Lua is out of memory, which ends the request anyway. */
+    lua_pushlstring(L, out.ptr, out.len);
+    moon_buf_deinit(&out);
+    return 1;
+}
+
+int moon_native_open(lua_State *L)
+{
+    static const luaL_Reg functions[] = {
+        {"send_json", send_json}, {"read_file", read_file},
+        {"load", load_source},    {"info", info},
+        {"url", url},             {NULL, NULL},
+    };
+    moon_api_request_keep();
+    moon_api_response_keep();
+    moon_api_stream_keep();
+    moon_api_log_keep();
+    moon_api_util_keep();
+    lua_createtable(L, 0, 16);
+    for (const luaL_Reg *at = functions; at->name != NULL; at++) {
+        lua_pushcfunction(L, at->func);
+        lua_setfield(L, -2, at->name);
+    }
+    lua_pushcfunction(L, moon_json_open);
+    lua_call(L, 0, 1);
+    lua_setfield(L, -2, "json");
+    moon_native_open_app(L);
+    return 1;
+}
