@@ -1,3 +1,30 @@
 # The framework's files, embedded into the binary; paths below lua/.
 set(MOONSHINE_LUA_FILES
+  moonshine/app.lua
+  moonshine/body.lua
+  moonshine/boot.lua
+  moonshine/chain.lua
+  moonshine/context.lua
+  moonshine/coro.lua
+  moonshine/encode.lua
+  moonshine/fail.lua
+  moonshine/failure.lua
+  moonshine/fault.lua
+  moonshine/freeze.lua
+  moonshine/guard.lua
+  moonshine/init.lua
+  moonshine/json.lua
+  moonshine/loader.lua
+  moonshine/log.lua
+  moonshine/naming.lua
+  moonshine/request.lua
+  moonshine/respond.lua
+  moonshine/response.lua
+  moonshine/scope.lua
+  moonshine/stages.lua
+  moonshine/tasks.lua
+  moonshine/timers.lua
+  moonshine/units.lua
+  moonshine/url.lua
+  moonshine/wait.lua
   )

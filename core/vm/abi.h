@@ -24,7 +24,10 @@
 /* A request as Lua sees it: a numbered place that outlives the request in it,
  * so that a handle is made once and kept. */
 typedef struct moon_slot moon_slot;
-typedef struct moon_bytes { const char *ptr; size_t len; } moon_bytes;
+typedef struct moon_bytes {
+    const char *ptr;
+    size_t len;
+} moon_bytes;
 
 /* The handle of a place, valid as long as the VM; NULL if there is none. */
 moon_slot *moon_slot_get(uint32_t slot);
@@ -80,13 +83,13 @@ typedef struct moon_cursor {
     uint32_t field;
     bool started;
 } moon_cursor;
-bool moon_req_query_next(moon_slot *slot, moon_cursor *cursor,
-                         moon_bytes *name, moon_bytes *value);
+bool moon_req_query_next(moon_slot *slot, moon_cursor *cursor, moon_bytes *name,
+                         moon_bytes *value);
 bool moon_req_cookie_next(moon_slot *slot, moon_cursor *cursor,
                           moon_bytes *name, moon_bytes *value);
 /* The nth value of that name, from 0. */
-bool moon_req_query(moon_slot *slot, const char *name, size_t len,
-                    uint32_t nth, moon_bytes *out);
+bool moon_req_query(moon_slot *slot, const char *name, size_t len, uint32_t nth,
+                    moon_bytes *out);
 bool moon_req_cookie(moon_slot *slot, const char *name, size_t len,
                      moon_bytes *out);
 /* 0 streamed or not complete, 1 all of it in `out`, 2 in a file: out->len is
@@ -101,7 +104,10 @@ int64_t moon_req_body_pread(moon_slot *slot, uint64_t from, char *to,
 int moon_req_read(moon_slot *slot, size_t max, moon_bytes *out);
 /* As moon_task_park, until more of the body is here. */
 int moon_req_wait_readable(moon_slot *slot);
-bool moon_req_closing(moon_slot *slot);
+int moon_req_closing(moon_slot *slot); /* 1 client gone, 2 server drains */
+int moon_req_scope(moon_slot *slot);
+/* The status of an automatic answer that a hook shapes, else 0. */
+int moon_req_auto_status(moon_slot *slot);
 
 /* ---- responses: vm/vm_api_response.c ---- */
 /* Errors are negative, as in base/errcode.h. */
@@ -156,10 +162,8 @@ void moon_lua_log(int level, const char *text, size_t len);
 double moon_lua_now(void);
 double moon_lua_clock(void);
 /* codec: 1 base64, 2 base64url, 3 hex, 4 percent, 5 html; false: bad input */
-bool moon_lua_encode(int codec, const char *text, size_t len,
-                     moon_bytes *out);
-bool moon_lua_decode(int codec, const char *text, size_t len,
-                     moon_bytes *out);
+bool moon_lua_encode(int codec, const char *text, size_t len, moon_bytes *out);
+bool moon_lua_decode(int codec, const char *text, size_t len, moon_bytes *out);
 void moon_lua_random(char *to, size_t len);
 void moon_lua_http_date(double when, moon_bytes *out);
 bool moon_lua_http_date_parse(const char *text, size_t len, double *when);

@@ -4,6 +4,7 @@
 #include "vm/abi.h"
 #include "vm/safepoint.h"
 #include "vm/vm_internal.h"
+#include "vm/vm_native.h"
 
 #include <stdlib.h>
 #include <lualib.h>

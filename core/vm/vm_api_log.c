@@ -50,8 +50,8 @@ static size_t own_fields(struct moon_log_field *out, char generation[24])
     const struct moon_vm *vm = moon_vm_here();
     size_t count = 0;
     if (task != NULL && task->x != NULL) {
-        out[count++] = (struct moon_log_field){
-            .name = MOON_STR("request_id"), .value = task->x->request_id};
+        out[count++] = (struct moon_log_field){.name = MOON_STR("request_id"),
+                                               .value = task->x->request_id};
         if (task->x->route != NULL)
             out[count++] = (struct moon_log_field){
                 .name = MOON_STR("route"), .value = task->x->route->pattern};
@@ -59,10 +59,9 @@ static size_t own_fields(struct moon_log_field *out, char generation[24])
     if (vm != NULL && vm->options.generation > 0) {
         struct moon_buf text = {.ptr = generation, .cap = 24};
         moon_buf_add_u64(&text, vm->options.generation);
-        out[count++] =
-            (struct moon_log_field){.name = MOON_STR("generation"),
-                                    .value = moon_buf_str(&text),
-                                    .raw = true};
+        out[count++] = (struct moon_log_field){.name = MOON_STR("generation"),
+                                               .value = moon_buf_str(&text),
+                                               .raw = true};
     }
     return count;
 }

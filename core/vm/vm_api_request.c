@@ -96,8 +96,8 @@ bool moon_req_header_at(moon_slot *slot, uint32_t index, moon_bytes *name,
     return true;
 }
 
-bool moon_req_query_next(moon_slot *slot, moon_cursor *cursor,
-                         moon_bytes *name, moon_bytes *value)
+bool moon_req_query_next(moon_slot *slot, moon_cursor *cursor, moon_bytes *name,
+                         moon_bytes *value)
 {
     struct moon_exchange *x = moon_slot_x(slot);
     if (x == NULL)
@@ -117,14 +117,13 @@ bool moon_req_query_next(moon_slot *slot, moon_cursor *cursor,
     return true;
 }
 
-bool moon_req_query(moon_slot *slot, const char *name, size_t len,
-                    uint32_t nth, moon_bytes *out)
+bool moon_req_query(moon_slot *slot, const char *name, size_t len, uint32_t nth,
+                    moon_bytes *out)
 {
     moon_cursor cursor = {0};
     moon_bytes found;
     while (moon_req_query_next(slot, &cursor, &found, out)) {
-        if (found.len == len && memcmp(found.ptr, name, len) == 0 &&
-            nth-- == 0)
+        if (found.len == len && memcmp(found.ptr, name, len) == 0 && nth-- == 0)
             return true;
     }
     return false;
@@ -202,8 +201,22 @@ int64_t moon_req_body_pread(moon_slot *slot, uint64_t from, char *to,
     return got;
 }
 
-bool moon_req_closing(moon_slot *slot)
+int moon_req_closing(moon_slot *slot)
 {
     const struct moon_exchange *x = moon_slot_x(slot);
-    return x == NULL || x->client_gone || x->draining;
+    if (x == NULL || x->client_gone)
+        return 1;
+    return x->draining ? 2 : 0;
+}
+
+int moon_req_scope(moon_slot *slot)
+{
+    const struct moon_exchange *x = moon_slot_x(slot);
+    return x == NULL ? 0 : x->scope;
+}
+
+int moon_req_auto_status(moon_slot *slot)
+{
+    const struct moon_exchange *x = moon_slot_x(slot);
+    return x == NULL ? 0 : x->auto_status;
 }

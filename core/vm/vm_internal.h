@@ -71,8 +71,7 @@ MOON_MUST_CHECK enum moon_err moon_vm_call_prepare(struct moon_vm *vm,
 /* Runs fn(L) protected on the main thread; the error text goes to `error`
  * (may be NULL). */
 MOON_MUST_CHECK enum moon_err moon_vm_call_protected(struct moon_vm *vm,
-                                                     lua_CFunction fn,
-                                                     void *ud,
+                                                     lua_CFunction fn, void *ud,
                                                      struct moon_buf *error);
 void moon_vm_set_here(struct moon_vm *vm);
 
@@ -90,9 +89,6 @@ void moon_task_end_request(struct moon_task *task);
 /* Handles of a VM without tasks are closed, then it is idle. */
 void moon_vm_maybe_idle(struct moon_vm *vm);
 void moon_vm_ready_cb(uv_idle_t *handle);
-
-/* vm_native.c: pushes the table that Lua sees as "moonshine.native". */
-int moon_native_open(lua_State *L);
 
 /* vm_embed.c: the framework's sources. */
 struct moon_embedded {

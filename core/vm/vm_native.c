@@ -71,11 +71,21 @@ static int load_source(lua_State *L)
     return 2;
 }
 
+/* load_plain(text, chunk name) -> function; for the framework's own text, which
+ * needs no counters. */
+static int load_plain(lua_State *L)
+{
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len);
+    if (luaL_loadbuffer(L, text, len, luaL_checkstring(L, 2)) != 0)
+        return lua_error(L);
+    return 1;
+}
+
 /* info() -> what the framework may know about its VM */
 static int info(lua_State *L)
 {
-    const struct moon_vm_options *options =
-        moon_vm_get_options(moon_vm_of(L));
+    const struct moon_vm_options *options = moon_vm_get_options(moon_vm_of(L));
     lua_createtable(L, 0, 12);
     lua_pushstring(L, options->app_dirz);
     lua_setfield(L, -2, "app_dir");
@@ -131,8 +141,8 @@ static int url(lua_State *L)
     struct params params = {L, 2};
     struct moon_buf out = {0};
     char error[160] = "";
-    enum moon_err err = moon_router_url(pattern, get_param, &params, &out,
-                                        error, sizeof error);
+    enum moon_err err =
+        moon_router_url(pattern, get_param, &params, &out, error, sizeof error);
     if (err != MOON_OK || out.failed) {
         lua_pushnil(L);
         lua_pushstring(L, err != MOON_OK ? error : "out of memory");
@@ -149,9 +159,12 @@ static int url(lua_State *L)
 int moon_native_open(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"send_json", send_json}, {"read_file", read_file},
-        {"load", load_source},    {"info", info},
-        {"url", url},             {NULL, NULL},
+        {"send_json", send_json},
+        {"read_file", read_file},
+        {"load", load_source},
+        {"info", info},
+        {"url", url},
+        {NULL, NULL},
     };
     moon_api_request_keep();
     moon_api_response_keep();

@@ -33,8 +33,8 @@ static struct moon_str keep_text(lua_State *L, struct moon_app *app, int index)
     return text;
 }
 
-static struct moon_str text_field(lua_State *L, struct moon_app *app,
-                                  int table, const char *name)
+static struct moon_str text_field(lua_State *L, struct moon_app *app, int table,
+                                  const char *name)
 {
     lua_getfield(L, table, name);
     struct moon_str text = keep_text(L, app, -1);
@@ -67,8 +67,8 @@ static struct moon_strs list_field(lua_State *L, struct moon_app *app,
     if (lua_type(L, -1) == LUA_TTABLE) {
         int at = lua_gettop(L);
         size_t count = lua_objlen(L, at);
-        list.items = moon_arena_alloc(
-            &app->arena, (count == 0 ? 1 : count) * sizeof *list.items);
+        list.items = moon_arena_alloc(&app->arena, (count == 0 ? 1 : count) *
+                                                       sizeof *list.items);
         if (list.items == NULL)
             luaL_error(L, "out of memory");
         for (size_t i = 0; i < count; i++) {

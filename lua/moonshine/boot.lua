@@ -1,0 +1,121 @@
+--- What C enters: loading the app, and main, which every task runs.
+local ffi = require "ffi"
+local app_module = require "moonshine.app"
+local chain = require "moonshine.chain"
+local context = require "moonshine.context"
+local coro = require "moonshine.coro"
+local fail = require "moonshine.fail"
+local freeze = require "moonshine.freeze"
+local guard = require "moonshine.guard"
+local loader = require "moonshine.loader"
+local native = require "moonshine.native"
+local respond = require "moonshine.respond"
+local tasks = require "moonshine.tasks"
+local timers = require "moonshine.timers"
+require "moonshine.request"
+require "moonshine.response"
+require "moonshine.body"
+require "moonshine"
+
+local C = ffi.C
+local SERVE, CALL, FAIL = 1, 2, 3
+local START, CHECK, STOP, ACTIVATE = 1, 2, 3, 4
+
+-- Taken before the application's coroutine.yield is put in its place.
+local yield = coroutine.yield
+local chains = freeze.chains
+
+local M = { contexts = chain.contexts }
+local app      -- what app.lua returned
+local starting -- the task that runs on_start, until it is over
+
+-- A LuaJIT with room for the traces of many routes.
+jit.opt.start("maxtrace=4000", "maxrecord=8000", "maxmcode=8192", "maxirconst=1000")
+
+local function run_starts(with_checks)
+    starting = C.moon_task_current()
+    for _, fn in ipairs(app.starts) do
+        fn()
+    end
+    if with_checks then
+        for _, fn in ipairs(app.checks) do
+            fn(require "moonshine.test")
+        end
+    end
+    starting = nil
+    C.moon_vm_started(true, "", 0)
+end
+
+local function run_boot(what)
+    if what == START or what == CHECK then
+        run_starts(what == CHECK)
+    elseif what == STOP then
+        for _, fn in ipairs(app.stops) do
+            fn()
+        end
+    elseif what == ACTIVATE then
+        tasks.activate()
+    end
+end
+
+local function run_fail(slot, number, kind, value, traceback)
+    if tasks.failed(number, kind, value, traceback) then
+        return
+    end
+    if slot ~= 0 then
+        fail.request(slot, kind, value, traceback)
+        return
+    end
+    local text = fail.safe_tostring(value) .. "\n" .. tostring(traceback)
+    if starting == number then
+        starting = nil
+        C.moon_vm_started(false, text, #text)
+    else
+        require("moonshine.log").error("on_stop failed: " .. text)
+    end
+end
+
+-- Runs in a coroutine that serves one task after another. A yield without a
+-- value says that the task is done.
+function M.main(kind, a, b, c, d, e)
+    while true do
+        if kind == SERVE then
+            chains[b](a)
+        elseif kind == CALL then
+            tasks.run(a)
+        elseif kind == FAIL then
+            run_fail(a, b, c, d, e)
+        else
+            run_boot(a)
+        end
+        kind, a, b, c, d, e = yield()
+    end
+end
+
+-- Interpreted, so that each route's function is the root of its own trace.
+jit.off(M.main)
+
+--- Loads app.lua and what it requires; raises with file and line.
+function M.load(file)
+    local info = native.info()
+    context.app_dir = info.app_dir
+    respond.dev, fail.dev = info.dev, info.dev
+    timers.worker_id = info.worker_id
+    coro.install()
+    loader.install(info.app_dir)
+    guard.install()
+
+    local text = native.read_file(file)
+    if not text then
+        error(file .. ": no such file", 0)
+    end
+    app = loader.load_file(file, text)()
+    if not app_module.is(app) then
+        error(("%s: must end with `return app`, where app = moonshine.app(); it returned %s")
+            :format(file, app == nil and "nothing" or "a " .. type(app)), 0)
+    end
+    freeze.freeze(app)
+    guard.close()
+end
+
+return M

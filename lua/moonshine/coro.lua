@@ -1,0 +1,81 @@
+--- Coroutines of the application.
+---
+--- A framework call that waits inside one must suspend the whole task, not
+--- return from the application's resume: resume here passes such yields on to
+--- the scheduler and goes on with the coroutine afterwards.
+local fault = require "moonshine.fault"
+local wait = require "moonshine.wait"
+
+local M = {}
+
+local create, resume, status = coroutine.create, coroutine.resume, coroutine.status
+local running, raw_yield, isyieldable = coroutine.running, coroutine.yield, coroutine.isyieldable
+local SENTINEL = wait.SENTINEL
+
+-- Coroutines made by the application; those inside a framework call.
+local made = setmetatable({}, { __mode = "k" })
+local waiting = setmetatable({}, { __mode = "k" })
+
+local function settle(co, ok, first, ...)
+    if ok and first == SENTINEL then
+        if not isyieldable() then
+            return false, "cannot wait here: a callback of string.gsub, table.sort or another "
+                .. "C function cannot be suspended"
+        end
+        waiting[co] = true
+        raw_yield(SENTINEL)
+        waiting[co] = nil
+        return settle(co, resume(co))
+    end
+    return ok, first, ...
+end
+
+function M.create(fn)
+    local co = create(fault.want(fn, "function", "coroutine.create: the argument"))
+    made[co] = true
+    return co
+end
+
+function M.resume(co, ...)
+    if waiting[co] then
+        return false, "cannot resume a coroutine that waits in a Moonshine call"
+    end
+    return settle(co, resume(co, ...))
+end
+
+local function unwrap(ok, ...)
+    if not ok then
+        error((...), 0)
+    end
+    return ...
+end
+
+function M.wrap(fn)
+    local co = M.create(fn)
+    return function(...)
+        return unwrap(M.resume(co, ...))
+    end
+end
+
+function M.status(co)
+    return waiting[co] and "normal" or status(co)
+end
+
+function M.yield(...)
+    local co = running()
+    if not co or not made[co] then
+        fault.raise("attempt to yield from outside a coroutine")
+    end
+    return raw_yield(...)
+end
+
+--- Replaces the standard functions.
+function M.install()
+    for name, fn in pairs(M) do
+        if name ~= "install" then
+            rawset(coroutine, name, fn)
+        end
+    end
+end
+
+return M

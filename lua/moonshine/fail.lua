@@ -1,0 +1,144 @@
+--- What happens when a request's task dies: log, shape the answer, run c:defer.
+local ffi = require "ffi"
+local chain = require "moonshine.chain"
+local failure = require "moonshine.failure"
+local log = require "moonshine.log"
+local native = require "moonshine.native"
+local respond = require "moonshine.respond"
+
+local C = ffi.C
+local M = {
+    hooks = {},     -- by scope: status -> {fn} or {body, mime}
+    parents = {},   -- by scope: the parent's number
+    on_error = nil, -- the application's function
+    dev = false,
+}
+
+local statuses = {
+    error = 500, result = 500, cpu = 503, memory = 503, timeout = 503,
+    cancelled = 503, stop = 503, retired = 503, disconnect = 499,
+}
+
+local kinds_by_status = {
+    [400] = "bad_request", [404] = "not_found", [405] = "method", [408] = "timeout",
+    [413] = "too_large", [415] = "bad_request", [429] = "limit", [503] = "overload",
+}
+
+local function safe_tostring(value)
+    local ok, text = pcall(tostring, value)
+    return ok and type(text) == "string" and text or "(error is a " .. type(value) .. " value)"
+end
+M.safe_tostring = safe_tostring
+
+local function build(c, kind, value, traceback)
+    local own = failure.is(value) and value
+    return {
+        kind = own and own.kind or kind,
+        status = own and own.status or statuses[kind] or 500,
+        message = own and (own.message or "") or safe_tostring(value),
+        details = own and own.details or nil,
+        value = value,
+        traceback = traceback,
+        route = c:route(),
+        request_id = c:request_id(),
+    }
+end
+
+local function write_log(err)
+    if err.status < 500 or err.kind == "disconnect" then
+        log.debug("request refused: " .. err.message, { kind = err.kind, status = err.status })
+        return
+    end
+    log.error("request failed: " .. err.message, {
+        kind = err.kind, status = err.status, traceback = err.traceback,
+    })
+end
+
+--- The nearest hook for a status, from a scope outwards.
+local function find_hook(scope, status)
+    while scope and scope >= 0 do
+        local hooks = M.hooks[scope]
+        if hooks and hooks[status] then
+            return hooks[status]
+        end
+        scope = M.parents[scope]
+    end
+    return nil
+end
+
+local function default_answer(c, err, own)
+    local detail, details = "", ""
+    if own then
+        -- What the application said to the client; its own bugs say nothing.
+        detail = err.kind ~= "result" and err.message or ""
+        if err.details ~= nil then
+            local ok, text = pcall(native.json.encode, err.details)
+            details = ok and text or ""
+        end
+    end
+    if M.dev and err.status >= 500 then
+        detail = err.message .. "\n" .. (err.traceback or "")
+    end
+    C.moon_res_problem(c[1], err.status, detail, #detail, details, #details)
+end
+
+local function answer(c, err)
+    local handle = c[1]
+    local own = failure.is(err.value) and err.value
+    C.moon_res_drop_content(handle)
+    C.moon_res_set_status(handle, err.status)
+    if own and own.headers then
+        respond.apply_headers(c, own.headers)
+    end
+    local hook = find_hook(C.moon_req_scope(handle), err.status)
+    if hook and hook.body then
+        C.moon_res_send(handle, err.status, hook.body, #hook.body, hook.mime, #hook.mime)
+    elseif hook then
+        respond.finish(c, hook.fn(c, err))
+    elseif M.on_error then
+        respond.finish(c, M.on_error(c, err))
+    else
+        default_answer(c, err, own)
+    end
+end
+
+--- Task death of a request. `c` may not exist yet.
+function M.request(slot, kind, value, traceback)
+    local c = chain.contexts[slot]
+    if not c or not c[1] then
+        c = chain.new_context(slot)
+    end
+    local more = c[2]
+    -- Functions of c:defer stay; what was stored or asked for later goes.
+    c[2] = more and more.defer and { defer = more.defer } or false
+    local err = build(c, kind, value, traceback)
+    write_log(err)
+    if C.moon_res_started(c[1]) then
+        C.moon_res_stream_end(c[1], false)
+    elseif kind ~= "disconnect" then
+        answer(c, err)
+    end
+    if c[2] then
+        respond.epilogue(c, c[2])
+    end
+    c[1] = false
+    chain.contexts[slot] = nil
+end
+
+--- The handler of a hook's chain: an automatic answer (404, 405, ...) in Lua.
+function M.hook_handler(fn)
+    return function(c)
+        local status = C.moon_req_auto_status(c[1])
+        local err = {
+            kind = kinds_by_status[status] or "error",
+            status = status,
+            message = "",
+            route = c:route(),
+            request_id = c:request_id(),
+        }
+        C.moon_res_set_status(c[1], status)
+        return fn(c, err)
+    end
+end
+
+return M

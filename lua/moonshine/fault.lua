@@ -1,0 +1,100 @@
+--- Errors of wrong use: they name the caller's line, not the framework's.
+local M = {}
+
+local getinfo = debug.getinfo
+-- What the chunk names of all framework files start with.
+local own = getinfo(1, "S").source:match("^(.*)fault%.lua$")
+
+--- Prefix of the chunk names of framework files.
+M.own = own
+
+--- "app.lua:12" of the innermost caller outside the framework, or nil.
+function M.where(level)
+    level = level or 2
+    while true do
+        local info = getinfo(level, "Sl")
+        if not info then
+            return nil
+        end
+        local source = info.source
+        if info.currentline > 0 and source:sub(1, #own) ~= own then
+            local name = source:match("^@(.*)$") or info.short_src
+            return name .. ":" .. info.currentline, level - 1
+        end
+        level = level + 1
+    end
+end
+
+--- Raises with the caller's place in front.
+function M.raise(format, ...)
+    local message = select("#", ...) > 0 and format:format(...) or format
+    local place = M.where(3)
+    error(place and place .. ": " .. message or message, 0)
+end
+
+local function distance(a, b)
+    local row = {}
+    for j = 0, #b do
+        row[j] = j
+    end
+    for i = 1, #a do
+        local diagonal = row[0]
+        row[0] = i
+        for j = 1, #b do
+            local above = row[j]
+            local cost = a:byte(i) == b:byte(j) and 0 or 1
+            row[j] = math.min(above + 1, row[j - 1] + 1, diagonal + cost)
+            diagonal = above
+        end
+    end
+    return row[#b]
+end
+
+--- The key of `names` (a table by name) that looks most like `name`, or nil.
+function M.nearest(name, names)
+    name = tostring(name)
+    local best, least = nil, math.max(2, math.floor(#name / 3)) + 1
+    for candidate in pairs(names) do
+        if type(candidate) == "string" and candidate:sub(1, 1) ~= "_" then
+            local d = distance(name:lower(), candidate:lower())
+            if d < least or (d == least and best and candidate < best) then
+                best, least = candidate, d
+            end
+        end
+    end
+    return best
+end
+
+--- ", did you mean X?" or nothing.
+function M.hint(name, names)
+    local near = M.nearest(name, names)
+    return near and (", did you mean '%s'?"):format(near) or ""
+end
+
+--- Raises unless every key of `options` is one of `known`.
+function M.check_keys(options, known, what)
+    for key in pairs(options) do
+        if known[key] == nil then
+            M.raise("%s has no option '%s'%s", what, tostring(key), M.hint(key, known))
+        end
+    end
+end
+
+--- Raises unless `value` has the type.
+function M.want(value, wanted, what)
+    if type(value) ~= wanted then
+        M.raise("%s must be a %s, not %s", what, wanted, type(value))
+    end
+    return value
+end
+
+--- A set from a list of names.
+function M.set(list)
+    local set = {}
+    for name in list:gmatch("%S+") do
+        set[name] = true
+    end
+    return set
+end
+
+return M

@@ -1,0 +1,130 @@
+--- From a recorded app to composed chains and the tables in C.
+local chain = require "moonshine.chain"
+local context = require "moonshine.context"
+local fail = require "moonshine.fail"
+local native = require "moonshine.native"
+
+local M = {}
+
+local method_bits = { GET = 1, HEAD = 2, POST = 4, PUT = 8, PATCH = 16, DELETE = 32, OPTIONS = 64 }
+
+--- Composed functions by the number that C knows them under.
+M.chains = {}
+--- Their records: pattern, source, scope.
+M.records = {}
+
+local function functions_of(entries)
+    local list = {}
+    for i, entry in ipairs(entries) do
+        list[i] = entry.fn
+    end
+    return list
+end
+
+local function add_chain(entries, handler, info)
+    local number = #M.chains + 1
+    M.chains[number] = chain.compose(functions_of(entries), handler, info)
+    M.records[number] = info
+    return number
+end
+
+local function names_of(entries)
+    local names = {}
+    for i, entry in ipairs(entries) do
+        names[i] = entry.name
+    end
+    return table.concat(names, ", ")
+end
+
+local function add_route(app, route, by_id)
+    local bits = 0
+    for _, name in ipairs(route.methods) do
+        bits = bits + method_bits[name]
+    end
+    if route.dir and route.dir:sub(1, 1) ~= "/" then
+        route.dir = context.app_dir .. "/" .. route.dir
+    end
+    local info = { pattern = route.pattern, source = route.source, scope = route.scope,
+        session = route.session }
+    if route.handler then
+        route.chain_number = add_chain(route.chain, route.handler, info)
+    end
+    local methods = route.any and "ANY" or table.concat(route.methods, " ")
+    local id, message, other = native.add_route {
+        scope = route.scope, chain = route.chain_number, pattern = route.pattern,
+        name = route.name, source = route.source, methods = methods,
+        middleware = names_of(route.chain), method_bits = bits, any = route.any,
+        timeout_ms = route.timeout_ms, stream_timeout_ms = route.stream_timeout_ms,
+        body_limit = route.body_limit, cpu_limit_ms = route.cpu_limit_ms,
+        body_mode = route.body_mode, cancel_on_disconnect = route.cancel_on_disconnect,
+        dir = route.dir, index = route.index, fallback = route.fallback,
+        max_age = route.max_age, immutable = route.immutable,
+    }
+    if not id then
+        local first = by_id[other]
+        if first then
+            message = ("%s %s is registered twice, first at %s"):format(methods, route.pattern,
+                first.source)
+        end
+        error(("%s: %s"):format(route.source, message), 0)
+    end
+    by_id[id] = route
+    if route.name then
+        local first = app.names[route.name]
+        if first then
+            error(("%s: the name '%s' is taken by the route at %s"):format(route.source,
+                route.name, first.source), 0)
+        end
+        app.names[route.name] = route
+    end
+end
+
+local function add_hooks(scope)
+    local list, for_failures = {}, {}
+    for status, hook in pairs(scope.hooks) do
+        local entry = { status = status }
+        if hook.fn then
+            entry.chain = add_chain(hook.chain, fail.hook_handler(hook.fn),
+                { source = hook.source, scope = scope.number })
+        else
+            entry.body, entry.content_type = hook.body, hook.mime
+        end
+        list[#list + 1] = entry
+        for_failures[status] = hook
+    end
+    native.set_hooks(scope.number, list)
+    fail.hooks[scope.number] = for_failures
+end
+
+local function add_scope(scope)
+    if scope.number > 0 then
+        native.add_scope(scope.parent.number, scope.prefix)
+    end
+    fail.parents[scope.number] = scope.parent and scope.parent.number or -1
+    for name, options in pairs(scope.settings) do
+        native["set_" .. name](scope.number, options)
+    end
+    add_hooks(scope)
+end
+
+--- Registers all of it in C; raises with the line of what is wrong.
+function M.freeze(app)
+    local by_id = {}
+    app.names = {}
+    for _, scope in ipairs(app.scopes) do
+        add_scope(scope)
+    end
+    for _, route in ipairs(app.routes) do
+        add_route(app, route, by_id)
+    end
+    fail.on_error = app.shaper or nil
+    native.set_app {
+        strict_slash = app.strict_slash,
+        shapes_errors = app.shaper and true or false,
+        generation_header = app.generation_header,
+    }
+    context.names = app.names
+    app.frozen = true
+end
+
+return M

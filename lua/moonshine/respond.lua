@@ -1,0 +1,196 @@
+--- From what a handler returned to a response.
+---
+--- A context is a table whose array part the framework owns; everything an
+--- application may do with it is a method. See `FIELDS`.
+local ffi = require "ffi"
+local failure = require "moonshine.failure"
+local native = require "moonshine.native"
+local wait = require "moonshine.wait"
+
+local C = ffi.C
+local send_json = native.send_json
+
+local M = {}
+
+--- Places in a context.
+--- 1 handle: false once the request is over
+--- 2 more: false, or a table of what is not plain: the stored response, stream,
+---   defer and after functions
+--- 3 depth in the chain of middleware
+--- 4, 5 body and status that the inner part of the chain returned
+--- 6 slot number
+--- 7 values of c:set, or false
+--- 8 the route's record in Lua, or false
+M.FIELDS = 8
+
+--- Stands for a nil body in place 4, which would not be a field.
+M.NOTHING = {}
+
+local function result_error(c, message)
+    local info = c[8]
+    local source = info and info.source
+    error(failure.new("result", 500, (source and source .. ": " or "") .. message), 0)
+end
+M.result_error = result_error
+
+--- Sets a table of headers: value, list of values, or false to remove.
+function M.apply_headers(c, headers)
+    if type(headers) ~= "table" then
+        result_error(c, "the handler's third result must be a table of headers, not "
+            .. type(headers))
+    end
+    for name, value in pairs(headers) do
+        if type(value) == "table" then
+            c:set_header(name, nil)
+            for _, one in ipairs(value) do
+                c:add_header(name, one)
+            end
+        else
+            c:set_header(name, value or nil)
+        end
+    end
+end
+
+local function check_status(c, status)
+    if type(status) ~= "number" or status % 1 ~= 0 or status < 200 or status > 999 then
+        result_error(c, "the handler's second result must be a status from 200 to 999, not "
+            .. (type(status) == "number" and tostring(status) or "a " .. type(status)))
+    end
+    return status
+end
+
+local function json(c, status, value)
+    local code, message = send_json(c[6], status, value)
+    if message then
+        result_error(c, message)
+    end
+    return code
+end
+
+local function run_stream(c, more)
+    local handle = c[1]
+    if C.moon_res_stream_begin(handle, "text/plain; charset=utf-8", 25) ~= 0 then
+        return
+    end
+    local function write(text)
+        if type(text) ~= "string" then
+            if type(text) ~= "number" then
+                error("write() takes a string, not a " .. type(text), 2)
+            end
+            text = tostring(text)
+        end
+        local code = C.moon_res_stream_write(handle, text, #text)
+        if code == -7 then
+            wait.check("write")
+            if C.moon_res_wait_writable(handle) == 0 then
+                wait.suspend()
+            end
+        elseif code ~= 0 then
+            return nil, "closed"
+        end
+        local closing = C.moon_req_closing(handle)
+        if closing == 0 then
+            return true
+        end
+        return nil, closing == 2 and "stopping" or "closed"
+    end
+    more.stream(write)
+    C.moon_res_stream_end(handle, true)
+end
+
+local function send_file(c, file)
+    local code = C.moon_res_file(c[1], file.root, file.path, #file.path, file.max_age)
+    if code == -5 or code == -12 then
+        error(failure.new("not_found", 404, "no such file"), 0)
+    elseif code ~= 0 and code ~= -10 then
+        error("cannot send " .. file.path .. ": error " .. code, 0)
+    end
+end
+
+-- What a method of c stored, when nothing was returned.
+local function send_stored(c, more, status)
+    local kind = more.kind
+    if kind == "body" then
+        local body, mime = more.body, more.mime
+        C.moon_res_send(c[1], status, body, #body, mime, #mime)
+    elseif kind == "json" then
+        json(c, status, more.body)
+    elseif kind == "stream" then
+        if status ~= 0 then
+            C.moon_res_set_status(c[1], status)
+        end
+        run_stream(c, more)
+    elseif kind == "file" then
+        send_file(c, more.body)
+    end
+end
+
+local function send_nothing(c, status)
+    local handle = c[1]
+    if status == 0 then
+        status = C.moon_res_get_status(handle)
+    end
+    if status == 0 then
+        status = 204
+        if M.dev then
+            require("moonshine.log").debug("the handler returned nothing: answered 204")
+        end
+    end
+    C.moon_res_send(handle, status, "", 0, "", 0)
+end
+
+local function run(fn, what)
+    local ok, message = pcall(fn)
+    if not ok then
+        require("moonshine.log").error(what .. " function failed: " .. tostring(message))
+    end
+end
+
+--- Ends a request's Lua life: c:after functions once the response is out, then
+--- c:defer functions, last in first out.
+function M.epilogue(c, more)
+    if more.after then
+        if C.moon_res_wait_sent(c[1]) == 0 then
+            wait.suspend()
+        end
+        for _, fn in ipairs(more.after) do
+            run(fn, "after")
+        end
+    end
+    -- Each is taken off before it runs: if the task is stopped in the middle,
+    -- the rest runs when the failure is dealt with.
+    local defer = more.defer
+    while defer and #defer > 0 do
+        run(table.remove(defer), "defer")
+    end
+end
+
+--- Sends whatever a chain returned.
+function M.finish(c, body, status, headers)
+    if headers ~= nil then
+        M.apply_headers(c, headers)
+    end
+    if status == nil then
+        status = 0
+    else
+        check_status(c, status)
+    end
+    local kind, more = type(body), c[2]
+    if kind == "string" then
+        C.moon_res_text(c[1], status, body, #body)
+    elseif kind == "table" then
+        json(c, status, body)
+    elseif body ~= nil then
+        result_error(c, "the handler returned a " .. kind
+            .. "; it may return a string, a table or nil")
+    elseif more and more.kind then
+        send_stored(c, more, status)
+    else
+        send_nothing(c, status)
+    end
+    if more then
+        M.epilogue(c, more)
+    end
+end
+
+return M

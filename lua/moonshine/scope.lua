@@ -1,0 +1,278 @@
+--- What an app and its groups have in common: routes, middleware, hooks.
+---
+--- While app.lua runs everything is only recorded, with the line that asked for
+--- it; moonshine.freeze turns it into C tables once the app is known to be whole.
+local fault = require "moonshine.fault"
+local naming = require "moonshine.naming"
+local stages = require "moonshine.stages"
+local units = require "moonshine.units"
+
+---@class moonshine.Scope
+local Scope = {}
+Scope.__index = Scope
+
+local M = { Scope = Scope }
+
+local methods = { "get", "post", "put", "patch", "delete", "head", "options" }
+local known_methods = fault.set "GET POST PUT PATCH DELETE HEAD OPTIONS"
+local route_options = fault.set [[name timeout cpu_limit body_limit body session
+    cancel_on_disconnect stream_timeout quarantine]]
+local body_modes = { buffer = 0, file = 1, stream = 2 }
+local session_modes = fault.set "auto required optional"
+
+local function is_callable(value)
+    if type(value) == "function" then
+        return true
+    end
+    local meta = type(value) == "table" and getmetatable(value)
+    return meta and type(meta.__call) == "function" or false
+end
+
+local function is_options(value)
+    return type(value) == "table" and getmetatable(value) == nil
+end
+
+--- A middleware as a function, from a function or an object that can be called.
+local function middleware_of(value, what)
+    if not is_callable(value) then
+        fault.raise("%s must be a function(c, proceed), not %s", what,
+            value == nil and "nil" or "a " .. type(value))
+    end
+    local entry = { name = naming.describe(value), object = value }
+    entry.fn = type(value) == "function" and value or function(c, proceed)
+        return value(c, proceed)
+    end
+    return entry
+end
+
+--- An app or a group; `parent` is nil for the app.
+function M.init(scope, parent, prefix)
+    scope.parent = parent
+    scope.root = parent and parent.root or scope
+    scope.prefix = (parent and parent.prefix or "") .. prefix
+    scope.middleware = {}
+    scope.hooks = {}
+    scope.settings = {}
+    local scopes = scope.root.scopes
+    scope.number = #scopes
+    scopes[#scopes + 1] = scope
+    return scope
+end
+
+local function check_open(scope)
+    if scope.root.frozen then
+        fault.raise("routes are fixed once the app is loaded")
+    end
+end
+
+-- Middleware from the app to here, as of now.
+local function inherited(scope, list)
+    if scope.parent then
+        inherited(scope.parent, list)
+    end
+    for _, entry in ipairs(scope.middleware) do
+        list[#list + 1] = entry
+    end
+    return list
+end
+
+--- Adds middleware to what is registered after this line.
+---@param ... fun(c: moonshine.Context, proceed: function)
+function Scope:use(...)
+    check_open(self)
+    if select("#", ...) == 0 then
+        fault.raise("use() takes middleware")
+    end
+    for i = 1, select("#", ...) do
+        table.insert(self.middleware, middleware_of((select(i, ...)), "middleware"))
+    end
+end
+
+local function check_pattern(pattern)
+    if type(pattern) ~= "string" then
+        fault.raise("the path must be a string, not a %s", type(pattern))
+    elseif pattern:sub(1, 1) ~= "/" then
+        fault.raise("the path %q must start with /", pattern)
+    elseif pattern:sub(1, 3) == "/-/" then
+        fault.raise("paths under /-/ belong to the server")
+    end
+end
+
+local function read_options(options)
+    fault.check_keys(options, route_options, "a route")
+    local read = {}
+    if options.name ~= nil then
+        read.name = fault.want(options.name, "string", "name")
+    end
+    if options.timeout ~= nil then
+        read.timeout_ms = units.milliseconds(options.timeout, "timeout")
+    end
+    if options.stream_timeout ~= nil then
+        read.stream_timeout_ms = units.milliseconds(options.stream_timeout, "stream_timeout")
+    end
+    if options.cpu_limit ~= nil then
+        read.cpu_limit_ms = units.milliseconds(options.cpu_limit, "cpu_limit")
+    end
+    if options.body_limit ~= nil then
+        read.body_limit = units.bytes(options.body_limit, "body_limit")
+    end
+    if options.body ~= nil then
+        read.body_mode = body_modes[options.body]
+            or fault.raise('body must be "buffer", "file" or "stream"')
+    end
+    if options.session ~= nil and not session_modes[options.session] then
+        fault.raise('session must be "auto", "required" or "optional"')
+    end
+    read.session = options.session
+    read.cancel_on_disconnect = options.cancel_on_disconnect and true or nil
+    return read
+end
+
+local function add_route(scope, names, any, path, ...)
+    check_open(scope)
+    local count = select("#", ...)
+    local args = { ... }
+    local options = {}
+    if count > 1 and is_options(args[count]) then
+        options, count = args[count], count - 1
+    end
+    if count == 0 or not is_callable(args[count]) then
+        fault.raise("%s takes a handler function, not %s", path and tostring(path) or "a route",
+            args[count] == nil and "nil" or "a " .. type(args[count]))
+    end
+    if not (path == "" and scope.prefix ~= "") then
+        check_pattern(path)
+    end
+    local pattern = scope.prefix .. path
+    check_pattern(pattern)
+    local route = read_options(options)
+    route.pattern, route.scope = pattern, scope.number
+    route.methods, route.any = names, any
+    route.source = fault.where(3)
+    route.handler = middleware_of(args[count], "the handler").fn
+    route.chain = inherited(scope, {})
+    for i = 1, count - 1 do
+        table.insert(route.chain, middleware_of(args[i], "middleware"))
+    end
+    table.insert(scope.root.routes, route)
+end
+
+for _, name in ipairs(methods) do
+    local list = { name:upper() }
+    Scope[name] = function(self, path, ...)
+        add_route(self, list, false, path, ...)
+    end
+end
+
+--- A route for every method, also unknown ones.
+---@param path string
+---@param ... any Middleware, the handler, options.
+function Scope:any(path, ...)
+    add_route(self, { "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS" }, true, path,
+        ...)
+end
+
+--- A route for several methods.
+---@param names string[]
+---@param path string
+---@param ... any Middleware, the handler, options.
+function Scope:route(names, path, ...)
+    fault.want(names, "table", "route(): the list of methods")
+    local list = {}
+    for i, name in ipairs(names) do
+        name = tostring(name):upper()
+        if not known_methods[name] then
+            fault.raise("unknown method '%s'%s", name, fault.hint(name, known_methods))
+        end
+        list[i] = name
+    end
+    if #list == 0 then
+        fault.raise("route(): the list of methods is empty")
+    end
+    add_route(self, list, false, path, ...)
+end
+
+local static_options = fault.set "index fallback max_age immutable"
+
+--- Serves the files of a directory, without Lua.
+---@param prefix string
+---@param dir string Relative to the application's directory.
+---@param options? {index?: string, fallback?: string, max_age?: number|string, immutable?: boolean}
+function Scope:static(prefix, dir, options)
+    check_open(self)
+    check_pattern(prefix)
+    fault.want(dir, "string", "static(): the directory")
+    options = options or {}
+    fault.check_keys(options, static_options, "static()")
+    local route = {
+        pattern = self.prefix .. prefix:gsub("/$", "") .. "/*path",
+        scope = self.number,
+        methods = { "GET", "HEAD" },
+        source = fault.where(2),
+        chain = {},
+        dir = dir,
+        index = options.index or "index.html",
+        fallback = options.fallback,
+        immutable = options.immutable and true or nil,
+    }
+    if options.max_age ~= nil then
+        route.max_age = math.floor(units.seconds(options.max_age, "max_age"))
+    end
+    table.insert(self.root.routes, route)
+end
+
+--- A group: a prefix, maybe middleware, and maybe a function that gets it.
+---@param prefix string
+---@param ... any Middleware; the last argument is the body.
+---@return moonshine.Scope
+function Scope:group(prefix, ...)
+    check_open(self)
+    check_pattern(prefix)
+    if prefix:sub(-1) == "/" then
+        fault.raise("the prefix %q must not end in /", prefix)
+    end
+    local group = M.init(setmetatable({}, Scope), self, prefix)
+    local count = select("#", ...)
+    for i = 1, count - 1 do
+        table.insert(group.middleware, middleware_of((select(i, ...)), "middleware"))
+    end
+    if count > 0 then
+        local body = select(count, ...)
+        if type(body) ~= "function" then
+            fault.raise("group(): the last argument must be a function that gets the group")
+        end
+        body(group)
+    end
+    return group
+end
+
+--- Shapes one status: a function(c, err), a table (sent as JSON) or a string.
+---@param status integer
+---@param how function|table|string
+function Scope:on(status, how)
+    check_open(self)
+    if type(status) ~= "number" or status < 400 or status > 599 then
+        fault.raise("on(): the status must be from 400 to 599, not %s", tostring(status))
+    end
+    local hook = { source = fault.where(2) }
+    if type(how) == "function" then
+        hook.fn, hook.chain = how, inherited(self, {})
+    elseif type(how) == "string" then
+        hook.body, hook.mime = how, "text/plain; charset=utf-8"
+    elseif type(how) == "table" then
+        hook.body, hook.mime = require("moonshine.json").encode(how), "application/json"
+    else
+        fault.raise("on(): the second argument must be a function, a table or a string")
+    end
+    self.hooks[status] = hook
+end
+
+-- cors, security_headers, access_log and request_id.
+for name, read in pairs(stages) do
+    Scope[name] = function(self, options)
+        check_open(self)
+        self.settings[name] = read(options)
+    end
+end
+
+return M

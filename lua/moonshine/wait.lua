@@ -1,0 +1,42 @@
+--- Suspending the running task: the only place that yields to the scheduler.
+local ffi = require "ffi"
+local fault = require "moonshine.fault"
+
+local C = ffi.C
+local M = {}
+
+local raw_yield, isyieldable = coroutine.yield, coroutine.isyieldable
+
+--- What a framework yield carries: an application's coroutine passes it on.
+M.SENTINEL = {}
+local SENTINEL = M.SENTINEL
+
+--- Raises, naming `what`, if the running code may not wait here.
+function M.check(what)
+    local why = C.moon_task_no_yield()
+    if why ~= nil then
+        fault.raise("%s: not %s", what, ffi.string(why))
+    end
+    if not isyieldable() then
+        fault.raise("%s cannot wait here: a callback of string.gsub, table.sort or another "
+            .. "C function cannot be suspended", what)
+    end
+end
+
+--- Yields until the operation that was just started is over; its result.
+function M.suspend()
+    raw_yield(SENTINEL)
+    return C.moon_task_result()
+end
+
+--- Parks the running task until it is unparked (true) or `seconds` are over
+--- (false); nil waits for ever. `what` is a literal: C keeps its address.
+function M.park(seconds, what)
+    if C.moon_task_park(seconds and seconds * 1000 or -1, what) ~= 0 then
+        fault.raise("cannot wait: the task waits already")
+    end
+    raw_yield(SENTINEL)
+    return C.moon_task_result() == 1
+end
+
+return M
