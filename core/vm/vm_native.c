@@ -163,6 +163,7 @@ int moon_native_open(lua_State *L)
         {"read_file", read_file},
         {"load", load_source},
         {"info", info},
+        {"load_plain", load_plain},
         {"url", url},
         {NULL, NULL},
     };

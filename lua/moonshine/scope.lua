@@ -47,7 +47,7 @@ end
 
 --- An app or a group; `parent` is nil for the app.
 function M.init(scope, parent, prefix)
-    scope.parent = parent
+    scope.parent = parent or false
     scope.root = parent and parent.root or scope
     scope.prefix = (parent and parent.prefix or "") .. prefix
     scope.middleware = {}
