@@ -23,7 +23,8 @@ local layout = [[
 
 local home = [[
 <h1><img src="/assets/moon.svg" alt="" width="48" height="48"> Moonshine</h1>
-<p>This page is a Lua route. Edit <code>apps/demo/app.lua</code>, reload, and look at the generation.</p>
+<p>This page is a Lua route. Edit <code>apps/demo/app.lua</code>, reload, and
+look at the generation.</p>
 <dl>
 <dt>node</dt><dd id="node">%s</dd>
 <dt>worker</dt><dd id="worker">%d of %d</dd>
