@@ -4,6 +4,7 @@
 
 #include "base/buf.h"
 #include "base/errcode.h"
+#include "http/content_type.h"
 #include "http/http_date.h"
 
 /* Index of the type in `offers` ("text/html", ...) that an Accept value likes
@@ -28,9 +29,5 @@ enum moon_range_result {
  * server ignore Range), which bounds the work of a hostile request. */
 enum moon_range_result moon_range_parse(struct moon_str value, uint64_t size,
                                         struct moon_range *out);
-
-/* Content type by file extension, "application/octet-stream" if unknown; text
- * types carry "; charset=utf-8". */
-struct moon_str moon_content_type_of(struct moon_str path);
 
 #endif

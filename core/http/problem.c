@@ -1,0 +1,93 @@
+#include "http/problem.h"
+
+#include "http/negotiate.h"
+#include "http/status.h"
+
+static void put_html(struct moon_buf *out, struct moon_str text)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        switch (text.ptr[i]) {
+        case '&':
+            moon_buf_addz(out, "&amp;");
+            break;
+        case '<':
+            moon_buf_addz(out, "&lt;");
+            break;
+        case '>':
+            moon_buf_addz(out, "&gt;");
+            break;
+        case '"':
+            moon_buf_addz(out, "&quot;");
+            break;
+        case '\'':
+            moon_buf_addz(out, "&#39;");
+            break;
+        default:
+            moon_buf_add_char(out, text.ptr[i]);
+        }
+    }
+}
+
+static void write_html(int status, struct moon_str reason,
+                       struct moon_str detail, struct moon_str request_id,
+                       struct moon_buf *out)
+{
+    moon_buf_printf(out,
+                    "<!doctype html>\n<html lang=\"en\">\n"
+                    "<meta charset=\"utf-8\">\n"
+                    "<title>%d %.*s</title>\n<h1>%d %.*s</h1>\n",
+                    status, MOON_STR_ARG(reason), status, MOON_STR_ARG(reason));
+    if (detail.len > 0) {
+        moon_buf_addz(out, "<p>");
+        put_html(out, detail);
+        moon_buf_addz(out, "</p>\n");
+    }
+    if (request_id.len > 0) {
+        moon_buf_addz(out, "<p><small>Request ");
+        put_html(out, request_id);
+        moon_buf_addz(out, "</small></p>\n");
+    }
+}
+
+static void write_json(int status, struct moon_str reason,
+                       struct moon_str detail, struct moon_str details_json,
+                       struct moon_str request_id, struct moon_buf *out)
+{
+    moon_buf_addz(out, "{\"type\":\"about:blank\",\"title\":");
+    moon_buf_add_json(out, reason);
+    moon_buf_printf(out, ",\"status\":%d", status);
+    if (detail.len > 0) {
+        moon_buf_addz(out, ",\"detail\":");
+        moon_buf_add_json(out, detail);
+    }
+    if (details_json.len > 0) {
+        moon_buf_addz(out, ",\"details\":");
+        moon_buf_add_str(out, details_json);
+    }
+    if (request_id.len > 0) {
+        moon_buf_addz(out, ",\"request_id\":");
+        moon_buf_add_json(out, request_id);
+    }
+    moon_buf_addz(out, "}\n");
+}
+
+struct moon_str moon_problem_write(int status, struct moon_str accept,
+                                   struct moon_str detail,
+                                   struct moon_str details_json,
+                                   struct moon_str request_id,
+                                   struct moon_buf *out)
+{
+    enum { PROBLEM, JSON, HTML };
+    static const struct moon_str offers[] = {
+        [PROBLEM] = {"application/problem+json", 24},
+        [JSON] = {"application/json", 16},
+        [HTML] = {"text/html", 9},
+    };
+    struct moon_str reason = moon_status_reason(status);
+    if (moon_accept_best(accept, offers, MOON_COUNT(offers)) == HTML) {
+        write_html(status, reason, detail, request_id, out);
+        return MOON_STR("text/html; charset=utf-8");
+    }
+    write_json(status, reason, detail, details_json, request_id, out);
+    return offers[PROBLEM];
+}
