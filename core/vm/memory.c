@@ -3,6 +3,7 @@
 #include <malloc.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Small requests may pass the hard cap by this much, so that the error that
  * ends a hog can be raised and collected. */
@@ -48,21 +49,56 @@ static bool refuse(struct moon_memory *mem, size_t osize, size_t nsize,
     return true;
 }
 
+static void release(struct moon_memory *mem, void *ptr, size_t size)
+{
+    if (size == 0)
+        return;
+    if (size <= MOON_SLAB_MAX)
+        moon_slab_free(&mem->slabs, ptr, size);
+    else
+        free(ptr);
+}
+
+static void *acquire(struct moon_memory *mem, size_t size)
+{
+    return size <= MOON_SLAB_MAX ? moon_slab_alloc(&mem->slabs, size)
+                                 : malloc(size);
+}
+
+/* osize and nsize are not 0. */
+static void *resize(struct moon_memory *mem, void *ptr, size_t osize,
+                    size_t nsize)
+{
+    if (osize > MOON_SLAB_MAX && nsize > MOON_SLAB_MAX)
+        return realloc(ptr, nsize);
+    if (osize <= MOON_SLAB_MAX && moon_slab_same(osize, nsize))
+        return ptr;
+    void *block = acquire(mem, nsize);
+    if (block == NULL)
+        return NULL;
+    memcpy(block, ptr, osize < nsize ? osize : nsize);
+    release(mem, ptr, osize);
+    return block;
+}
+
 void *moon_memory_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
 {
     struct moon_memory *mem = ud;
     if (nsize == 0) {
+        release(mem, ptr, osize);
         mem->used -= osize;
-        free(ptr);
+        if (MOON_UNLIKELY(mem->used == 0))
+            moon_slab_deinit(&mem->slabs);
         return NULL;
     }
     size_t after = mem->used - osize + nsize;
     if (nsize > osize && MOON_UNLIKELY(after > mem->check_at) &&
         refuse(mem, osize, nsize, after))
         return NULL;
-    void *block = osize == 0 ? malloc(nsize) : realloc(ptr, nsize);
-    if (MOON_UNLIKELY(block == NULL))
-        return nsize <= osize ? ptr : NULL;
+    void *block =
+        osize == 0 ? acquire(mem, nsize) : resize(mem, ptr, osize, nsize);
+    if (MOON_UNLIKELY(block == NULL)) /* the system is out of memory */
+        return nsize <= osize && nsize > MOON_SLAB_MAX ? ptr : NULL;
     mem->used = after;
     if (after > mem->peak)
         mem->peak = after;

@@ -10,6 +10,7 @@
 #define MOON_VM_MEMORY_H
 
 #include "base/compiler.h"
+#include "vm/slab.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -30,13 +31,15 @@ struct moon_memory {
      * raise. `limit` is that cap in bytes. */
     void (*on_trip)(void *ud, size_t limit);
     void *on_trip_ud;
+    struct moon_slabs slabs;
 };
 
 /* No callback, no slice. A limit of 0 is none. */
 void moon_memory_init(struct moon_memory *mem, size_t soft_limit,
                       size_t hard_limit);
 
-/* The lua_Alloc; `ud` is a struct moon_memory. */
+/* The lua_Alloc; `ud` is a struct moon_memory. When lua_close has given back
+ * everything, the struct holds nothing any more. */
 void *moon_memory_alloc(void *ud, void *ptr, size_t osize, size_t nsize);
 
 /* A slice may use `allowance` bytes more than are in use now, and the VM no

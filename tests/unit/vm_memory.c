@@ -119,6 +119,165 @@ static void test_many_hogs(void **state)
     }
 }
 
+static void count_trip(void *ud, size_t limit)
+{
+    size_t *seen = ud;
+    seen[0]++;
+    seen[1] = limit;
+}
+
+static void *grow(struct moon_memory *mem, size_t size)
+{
+    return moon_memory_alloc(mem, NULL, 0, size);
+}
+
+static void give_back(struct moon_memory *mem, void *ptr, size_t size)
+{
+    (void)moon_memory_alloc(mem, ptr, size, 0);
+}
+
+/* Blocks of all sizes keep their bytes through growing and shrinking. */
+static void test_blocks(void **state)
+{
+    (void)state;
+    struct moon_memory mem;
+    moon_memory_init(&mem, 0, 0);
+    enum { COUNT = 3000 };
+    static unsigned char *blocks[COUNT];
+    static size_t sizes[COUNT];
+    size_t sum = 0;
+    unsigned seed = 7;
+    for (int round = 0; round < 40000; round++) {
+        size_t i = (size_t)rand_r(&seed) % COUNT;
+        size_t size = (size_t)rand_r(&seed) % (round % 3 == 0 ? 3000 : 600);
+        for (size_t at = 0; at < sizes[i]; at++)
+            assert_int_equal(blocks[i][at], (unsigned char)i);
+        blocks[i] = moon_memory_alloc(&mem, blocks[i], sizes[i], size);
+        assert_true(size == 0 || blocks[i] != NULL);
+        assert_int_equal((uintptr_t)blocks[i] % 16, 0);
+        sum += size - sizes[i];
+        sizes[i] = size;
+        if (size > 0)
+            memset(blocks[i], (int)i, size);
+        assert_int_equal(mem.used, sum);
+    }
+    for (size_t i = 0; i < COUNT; i++) {
+        blocks[i] = moon_memory_alloc(&mem, blocks[i], sizes[i], 0);
+        sizes[i] = 0;
+    }
+    assert_int_equal(mem.used, 0);
+    assert_null(mem.slabs.spare);
+}
+
+static void test_slice_cap(void **state)
+{
+    (void)state;
+    size_t seen[2] = {0, 0};
+    struct moon_memory mem;
+    moon_memory_init(&mem, 10 * MIB, 20 * MIB);
+    mem.on_trip = count_trip;
+    mem.on_trip_ud = seen;
+    moon_memory_begin_slice(&mem, MIB);
+    void *a = grow(&mem, MIB - 16);
+    assert_int_equal(seen[0], 0);
+    void *b = grow(&mem, 64);
+    void *c = grow(&mem, 64);
+    assert_int_equal(seen[0], 1); /* once a slice */
+    assert_int_equal(seen[1], MIB);
+    moon_memory_begin_slice(&mem, 4 * MIB);
+    void *d = grow(&mem, 5 * MIB);
+    assert_int_equal(seen[0], 2);
+    assert_int_equal(seen[1], 4 * MIB);
+    moon_memory_begin_slice(&mem, 9 * MIB); /* the VM has room for less */
+    void *e = grow(&mem, 5 * MIB);
+    assert_int_equal(seen[0], 3);
+    assert_int_equal(seen[1], 10 * MIB);
+    /* A full VM does not fail the next slice for a little more. */
+    moon_memory_begin_slice(&mem, 4 * MIB);
+    void *f = grow(&mem, MOON_MEMORY_SLACK);
+    assert_int_equal(seen[0], 3);
+    void *g = grow(&mem, 16);
+    assert_int_equal(seen[0], 4);
+    give_back(&mem, a, MIB - 16);
+    give_back(&mem, b, 64);
+    give_back(&mem, c, 64);
+    give_back(&mem, d, 5 * MIB);
+    give_back(&mem, e, 5 * MIB);
+    give_back(&mem, f, MOON_MEMORY_SLACK);
+    give_back(&mem, g, 16);
+    assert_int_equal(mem.used, 0);
+}
+
+static void test_hard_cap(void **state)
+{
+    (void)state;
+    struct moon_memory mem;
+    moon_memory_init(&mem, 8 * MIB, 16 * MIB);
+    void *most = grow(&mem, 16 * MIB - 4096);
+    assert_non_null(most);
+    assert_null(grow(&mem, 8200));
+    assert_null(grow(&mem, (size_t)1 << 40));
+    assert_int_equal(mem.used, 16 * MIB - 4096);
+    /* Small, a string table, a shrink: never refused there. */
+    void *small = grow(&mem, 4096), *more = grow(&mem, 100);
+    assert_non_null(small);
+    assert_non_null(more);
+    void *table = grow(&mem, MIB);
+    assert_non_null(table);
+    assert_null(grow(&mem, MIB + 8));
+    assert_null(grow(&mem, 16 * MIB));
+    table = moon_memory_alloc(&mem, table, MIB, MIB / 2);
+    assert_non_null(table);
+    assert_null(moon_memory_alloc(&mem, table, MIB / 2, MIB));
+    give_back(&mem, table, MIB / 2);
+    give_back(&mem, more, 100);
+    give_back(&mem, small, 4096);
+    give_back(&mem, most, 16 * MIB - 4096);
+    assert_int_equal(mem.used, 0);
+}
+
+static size_t resident(void)
+{
+    FILE *file = fopen("/proc/self/statm", "r");
+    assert_non_null(file);
+    unsigned long size = 0, pages = 0;
+    assert_int_equal(fscanf(file, "%lu %lu", &size, &pages), 2);
+    assert_int_equal(fclose(file), 0);
+    return pages * 4096;
+}
+
+static void test_pages_go_back(void **state)
+{
+    (void)state;
+    /* Sanitizers keep freed memory to themselves. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    skip();
+#endif
+    size_t before = resident();
+    struct vm vm;
+    vm_create(&vm, watch, true, 0, 0);
+    static const char *const fill[] = {
+        "local t = {} for i = 1, 4e5 do t[i] = {i} end kept = {} for i = 1, "
+        "4e5, 4000 do kept[#kept + 1] = t[i] end",
+        "local t = {} for i = 1, 4e5 do t[i] = 'some text ' .. i end",
+        "local t = {} for i = 1, 2e4 do t[i] = ('x'):rep(1000) .. i end",
+    };
+    for (int i = 0; i < 30; i++)
+        assert_int_equal(vm_run(&vm, fill[i % 3], 0, SIZE_MAX), 0);
+    size_t full = resident();
+    lua_gc(vm.L, LUA_GCCOLLECT, 0);
+    moon_memory_release_pages();
+    size_t collected = resident();
+    vm_destroy(&vm);
+    moon_memory_release_pages();
+    size_t after = resident();
+    print_message("resident KiB: before %zu, full %zu, collected %zu with %zu "
+                  "in use at the peak, closed %zu\n",
+                  before >> 10, full >> 10, collected >> 10,
+                  vm.memory.peak >> 10, after >> 10);
+    assert_true(after < before + 4 * MIB);
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -140,6 +299,10 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_blocks),
+        cmocka_unit_test(test_slice_cap),
+        cmocka_unit_test(test_hard_cap),
+        cmocka_unit_test(test_pages_go_back),
         cmocka_unit_test(test_hogs_compiled),
         cmocka_unit_test(test_hogs_interpreted),
         cmocka_unit_test(test_many_hogs),
