@@ -125,11 +125,13 @@ bool moon_response_get(const struct moon_response *res, struct moon_str name,
     return false;
 }
 
-/* Content-Security-Policy protects whatever is shown, error pages too. */
-static bool describes_content(struct moon_str name)
+/* Content-Security-Policy protects whatever is shown, error pages too, and the
+ * Content-Range of a 416 only tells the size of the file. */
+static bool describes_content(const struct moon_out_field *field)
 {
     static const struct moon_str prefix = {"Content-", 8};
     static const struct moon_str policy = {"Content-Security-", 17};
+    struct moon_str name = field->name;
     if (moon_str_eq_nocase(name, MOON_STR("ETag")) ||
         moon_str_eq_nocase(name, MOON_STR("Last-Modified")) ||
         moon_str_eq_nocase(name, MOON_STR("Cache-Control")))
@@ -137,6 +139,8 @@ static bool describes_content(struct moon_str name)
     if (name.len < prefix.len ||
         !moon_str_eq_nocase(moon_str(name.ptr, prefix.len), prefix))
         return false;
+    if (moon_str_eq_nocase(name, MOON_STR("Content-Range")))
+        return !moon_str_starts(field->value, MOON_STR("bytes */"));
     return name.len < policy.len ||
            !moon_str_eq_nocase(moon_str(name.ptr, policy.len), policy);
 }
@@ -145,7 +149,7 @@ void moon_response_drop_content(struct moon_response *res)
 {
     uint32_t kept = 0;
     for (uint32_t i = 0; i < res->field_count; i++) {
-        if (!describes_content(res->fields[i].name))
+        if (!describes_content(&res->fields[i]))
             res->fields[kept++] = res->fields[i];
     }
     res->field_count = kept;

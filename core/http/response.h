@@ -42,7 +42,8 @@ MOON_MUST_CHECK enum moon_err moon_response_add_static(
 bool moon_response_get(const struct moon_response *res, struct moon_str name,
                        uint32_t nth, struct moon_str *out);
 /* Before an error answer: drops Content-*, ETag, Last-Modified and
- * Cache-Control, which described another body. */
+ * Cache-Control, which described another body; keeps Content-Security-* and
+ * the Content-Range of a 416. */
 void moon_response_drop_content(struct moon_response *res);
 
 #endif
