@@ -53,22 +53,8 @@ void moon_conn_refuse(struct moon_conn *conn, struct moon_netx *n, int status,
         n->in->refs++;
     }
     server->handler.on_bad_request(server->handler.ctx, x, status, why);
-    if (x->state >= MOON_X_STREAM)
-        return;
-    if (x->held_by_app)
-        x->state = MOON_X_RUNNING;
-    else
+    if (x->state < MOON_X_STREAM && !x->held_by_app)
         moon_conn_answer_plain(n, status, why);
-}
-
-void moon_conn_stop_input(struct moon_conn *conn, struct moon_netx *n)
-{
-    conn->keep = false;
-    conn->needs_linger = true;
-    n->input_done = true;
-    n->x.body.failed = true;
-    if (n->x.state < MOON_X_RUNNING)
-        n->x.state = MOON_X_RUNNING;
 }
 
 static void run(struct moon_conn *conn, struct moon_netx *n)
@@ -107,12 +93,8 @@ static void head_complete(struct moon_conn *conn, struct moon_netx *n)
     x->body.complete = n->input_done;
     n->announced = true;
     server->handler.on_head(server->handler.ctx, x);
-    if (x->state >= MOON_X_STREAM)
+    if (x->state >= MOON_X_STREAM || x->held_by_app)
         return;
-    if (MOON_UNLIKELY(x->held_by_app)) {
-        x->state = MOON_X_RUNNING; /* answered early, but not at once */
-        return;
-    }
     if (MOON_LIKELY(n->input_done)) {
         if (MOON_UNLIKELY(x->body.mode == MOON_BODY_FILE) &&
             !moon_body_complete(n))

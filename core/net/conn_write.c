@@ -335,18 +335,15 @@ static void op_release(struct moon_exchange *x)
     moon_netx_released(n);
 }
 
+/* What the client still sends of the body is skipped after the answer, if it
+ * is little enough to keep the connection (may_keep). */
 static void op_hold(struct moon_exchange *x)
 {
     struct moon_netx *n = moon_netx(x);
     x->held_by_app = true;
     x->state = MOON_X_RUNNING;
-    if (n->input_done)
-        return;
-    n->input_done = true;
-    if (x->conn != NULL) {
-        x->conn->keep = false;
-        x->conn->needs_linger = true;
-    }
+    n->body_wanted = false;
+    x->body.failed = !x->body.complete;
 }
 
 const struct moon_exchange_ops moon_conn_ops = {

@@ -20,9 +20,7 @@ static void fire(struct moon_wheel *wheel, struct moon_timer *timer)
     struct moon_conn *conn = n->x.conn;
     if (conn == NULL)
         return;
-    if (n->x.state == MOON_X_BODY && n->x.held_by_app)
-        moon_conn_stop_input(conn, n);
-    else if (n->x.state == MOON_X_BODY)
+    if (n->x.state == MOON_X_BODY)
         moon_conn_refuse(conn, n, 408, "the request did not arrive in time");
     moon_conn_later(conn);
 }

@@ -225,8 +225,6 @@ void moon_conn_run_input(struct moon_conn *conn);
 void moon_conn_refuse(struct moon_conn *conn, struct moon_netx *n, int status,
                       const char *why);
 
-/* No more input for a request that the application already holds. */
-void moon_conn_stop_input(struct moon_conn *conn, struct moon_netx *n);
 
 /* conn_body.c */
 /* Takes pieces of a request's body; ctx is the moon_netx. */

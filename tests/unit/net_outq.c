@@ -1,0 +1,214 @@
+/* The output queue: order, back-pressure, files that are as long as promised
+ * and files that are not. */
+#include "net/outq.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+struct world {
+    struct moon_outq q;
+    struct moon_outpool pool;
+    int here, there;
+    struct moon_buf got;
+};
+
+static int setup(void **state)
+{
+    static struct world w;
+    int pair[2];
+    w = (struct world){0};
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair) != 0)
+        return -1;
+    w.here = pair[0];
+    w.there = pair[1];
+    *state = &w;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct world *w = *state;
+    moon_outq_clear(&w->q, &w->pool);
+    moon_outpool_deinit(&w->pool);
+    moon_buf_deinit(&w->got);
+    close(w->here);
+    close(w->there);
+    return 0;
+}
+
+static void add(struct world *w, const char *ptr, size_t len)
+{
+    assert_int_equal(moon_outq_add(&w->q, &w->pool, moon_str(ptr, len)),
+                     MOON_OK);
+}
+
+static bool take(struct world *w)
+{
+    char *to = moon_buf_reserve(&w->got, 65536);
+    ssize_t n = read(w->there, to, 65536);
+    if (n > 0)
+        w->got.len += (size_t)n;
+    return n > 0;
+}
+
+/* Writes and reads until all is through; returns how often it had to wait. */
+static int drain(struct world *w)
+{
+    int waits = 0;
+    enum moon_err err;
+    while ((err = moon_outq_write(&w->q, &w->pool, w->here)) == MOON_EAGAIN) {
+        waits++;
+        while (take(w))
+            continue;
+    }
+    assert_int_equal(err, MOON_OK);
+    while (take(w))
+        continue;
+    return waits;
+}
+
+static void fill(char *to, size_t len, unsigned seed)
+{
+    for (size_t i = 0; i < len; i++) {
+        seed = seed * 1103515245u + 12345u;
+        to[i] = (char)(seed >> 16);
+    }
+}
+
+static int make_file(const char *bytes, size_t len)
+{
+    int fd = memfd_create("outq", 0);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, bytes, len), (ssize_t)len);
+    return fd;
+}
+
+static void test_small_pieces_in_order(void **state)
+{
+    struct world *w = *state;
+    add(w, "one ", 4);
+    add(w, "", 0);
+    add(w, "two", 3);
+    assert_int_equal(moon_outq_pending(&w->q), 7);
+    assert_int_equal(drain(w), 0);
+    assert_int_equal(w->got.len, 7);
+    assert_memory_equal(w->got.ptr, "one two", 7);
+    assert_int_equal(moon_outq_pending(&w->q), 0);
+    assert_int_equal(w->pool.count, 1);
+}
+
+static void test_many_sizes_through_a_narrow_socket(void **state)
+{
+    struct world *w = *state;
+    enum { TOTAL = 3 * 1000 * 1000 };
+    char *bytes = malloc(TOTAL);
+    fill(bytes, TOTAL, 7);
+    size_t sizes[] = {1, 100, 5000, 20000, 16384, 70000, 400000, 3, 16383};
+    size_t at = 0;
+    for (size_t i = 0; at < TOTAL; i++) {
+        size_t len = sizes[i % (sizeof(sizes) / sizeof(sizes[0]))];
+        if (len > TOTAL - at)
+            len = TOTAL - at;
+        add(w, bytes + at, len);
+        at += len;
+    }
+    assert_true(drain(w) > 0);
+    assert_int_equal(w->got.len, TOTAL);
+    assert_memory_equal(w->got.ptr, bytes, TOTAL);
+    free(bytes);
+}
+
+static void test_files_between_memory(void **state)
+{
+    struct world *w = *state;
+    enum { BIG = 900 * 1000, SMALL = 1000 };
+    char *bytes = malloc(BIG);
+    fill(bytes, BIG, 3);
+    add(w, "head", 4);
+    assert_int_equal(moon_outq_add_file(&w->q, &w->pool, make_file(bytes, BIG),
+                                        10, BIG - 10),
+                     MOON_OK);
+    add(w, "mid", 3);
+    assert_int_equal(moon_outq_add_file(&w->q, &w->pool,
+                                        make_file(bytes, SMALL), 1, SMALL - 1),
+                     MOON_OK);
+    assert_int_equal(
+        moon_outq_add_file(&w->q, &w->pool, make_file(bytes, SMALL), 0, 0),
+        MOON_OK);
+    add(w, "tail", 4);
+    drain(w);
+    const char *at = w->got.ptr;
+    assert_int_equal(w->got.len, 4 + BIG - 10 + 3 + SMALL - 1 + 4);
+    assert_memory_equal(at, "head", 4);
+    assert_memory_equal(at + 4, bytes + 10, BIG - 10);
+    at += 4 + BIG - 10;
+    assert_memory_equal(at, "mid", 3);
+    assert_memory_equal(at + 3, bytes + 1, SMALL - 1);
+    assert_memory_equal(at + 3 + SMALL - 1, "tail", 4);
+    assert_int_equal(w->q.sent, w->q.queued);
+    free(bytes);
+}
+
+static void test_file_shorter_than_promised(void **state)
+{
+    struct world *w = *state;
+    char bytes[20000] = {0};
+    assert_int_equal(
+        moon_outq_add_file(&w->q, &w->pool, make_file(bytes, 100), 0, 200),
+        MOON_ESYS);
+    assert_int_equal(moon_outq_add_file(&w->q, &w->pool,
+                                        make_file(bytes, sizeof(bytes)), 0,
+                                        sizeof(bytes) + 1),
+                     MOON_OK);
+    assert_int_equal(moon_outq_write(&w->q, &w->pool, w->here), MOON_ESYS);
+}
+
+static void test_peer_gone(void **state)
+{
+    struct world *w = *state;
+    add(w, "x", 1);
+    shutdown(w->here, SHUT_WR);
+    close(w->there);
+    w->there = -1;
+    assert_int_equal(moon_outq_write(&w->q, &w->pool, w->here), MOON_ECLOSED);
+}
+
+static void test_open_and_commit(void **state)
+{
+    struct world *w = *state;
+    struct moon_buf *buf = moon_outq_open(&w->q, &w->pool);
+    assert_non_null(buf);
+    moon_buf_addz(buf, "abc");
+    moon_buf_addz(buf, "def");
+    assert_int_equal(moon_outq_commit(&w->q), MOON_OK);
+    add(w, "ghi", 3);
+    assert_int_equal(moon_outq_pending(&w->q), 9);
+    drain(w);
+    assert_memory_equal(w->got.ptr, "abcdefghi", 9);
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        T(test_small_pieces_in_order),
+        T(test_many_sizes_through_a_narrow_socket),
+        T(test_files_between_memory),
+        T(test_file_shorter_than_promised),
+        T(test_peer_gone),
+        T(test_open_and_commit),
+    };
+    signal(SIGPIPE, SIG_IGN);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
