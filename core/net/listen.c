@@ -31,7 +31,8 @@ static enum moon_err parse_unix(struct moon_str text, struct moon_address *out,
     if (path.len == 0 || path.ptr[0] != '/')
         return refuse(text, "a unix socket needs an absolute path", error,
                       error_size);
-    if (path.len >= sizeof(out->pathz) || path.len >= sizeof(sa->sun_path))
+    _Static_assert(sizeof(out->pathz) == sizeof(sa->sun_path), "same room");
+    if (path.len >= sizeof(out->pathz))
         return refuse(text, "the path of a unix socket has at most 107 bytes",
                       error, error_size);
     if (memchr(path.ptr, '\0', path.len) != NULL)
@@ -68,7 +69,8 @@ static bool set_host(struct moon_address *out, struct moon_str host,
     char hostz[INET6_ADDRSTRLEN] = "";
     if (host.len >= sizeof(hostz))
         return false;
-    memcpy(hostz, host.ptr, host.len);
+    if (host.len > 0)
+        memcpy(hostz, host.ptr, host.len);
     if (brackets) {
         struct sockaddr_in6 *sa = (struct sockaddr_in6 *)&out->sa;
         sa->sin6_family = AF_INET6;
