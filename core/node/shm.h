@@ -1,0 +1,130 @@
+/* Memory that the master shares with its workers: who is alive, what each one
+ * does and has counted.
+ *
+ * A memfd mapped before the first fork, headed by magic and layout version.
+ * Each worker writes its own slot, the master writes `pid`, `stale` and the
+ * node's words; everybody reads, relaxed: the values inform, they order
+ * nothing. There are twice as many slots as workers, so that the workers of a
+ * next binary can join. Counters of a slot go on when its worker is replaced.
+ */
+#ifndef MOON_NODE_SHM_H
+#define MOON_NODE_SHM_H
+
+#include "base/errcode.h"
+#include "vm/budget.h"
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+enum moon_worker_state {
+    MOON_WORKER_NONE,     /* no process */
+    MOON_WORKER_STARTING, /* builds its first generation */
+    MOON_WORKER_SERVING,
+    MOON_WORKER_DRAINING,
+};
+
+/* The node as its health endpoints tell it. */
+enum moon_node_state {
+    MOON_NODE_STARTING,
+    MOON_NODE_READY,
+    MOON_NODE_DRAINING
+};
+
+/* What a worker counts, one list for copying, status and metrics. */
+#define MOON_COUNTER_MAP(X)                                            \
+    X(accepted, "connections accepted")                                \
+    X(requests, "requests received")                                   \
+    X(bad_requests, "requests that could not be parsed")               \
+    X(timeouts, "requests that ran out of time")                       \
+    X(resets, "connections reset by the client")                       \
+    X(accept_pauses, "pauses in accepting for lack of descriptors")    \
+    X(shed, "requests refused under overload")                         \
+    X(status_1xx, "responses 1xx")                                     \
+    X(status_2xx, "responses 2xx")                                     \
+    X(status_3xx, "responses 3xx")                                     \
+    X(status_4xx, "responses 4xx")                                     \
+    X(status_5xx, "responses 5xx")                                     \
+    X(lua_errors, "errors raised by the application")                  \
+    X(cpu_stops, "handlers stopped at their CPU limit")                \
+    X(memory_stops, "handlers stopped at their memory limit")          \
+    X(vm_rebuilds, "virtual machines replaced because they were full") \
+    X(linger_ends, "old generations ended before their requests were")
+
+enum moon_counter {
+#define X(name, help) MOON_COUNTER_##name,
+    MOON_COUNTER_MAP(X)
+#undef X
+        MOON_COUNTERS
+};
+
+struct moon_worker_slot {
+    _Alignas(64) struct moon_slice slice; /* what runs on its loop thread */
+    _Atomic uint32_t connections;         /* the server writes it */
+    _Atomic uint32_t stale; /* the master: does not move, do not count on it */
+    _Atomic uint32_t heartbeat; /* grows while its loop turns */
+    _Atomic int32_t pid, tid;   /* tid: of the loop thread */
+    _Atomic uint32_t state;     /* enum moon_worker_state */
+    _Atomic uint32_t exchanges; /* requests in flight */
+    _Atomic uint32_t generations_live;
+    _Atomic uint32_t tasks;
+    _Atomic uint64_t generation; /* that new requests enter */
+    _Atomic uint64_t started_ms; /* moon_clock_ms */
+    _Atomic uint64_t vm_used_bytes, vm_limit_bytes;
+    _Atomic uint64_t counters[MOON_COUNTERS];
+};
+
+struct moon_shm {
+    uint64_t magic;
+    uint32_t version, slot_count;
+    uint64_t size;
+    _Atomic uint32_t node_state; /* enum moon_node_state */
+    _Atomic uint32_t workers;    /* how many there should be */
+    _Atomic uint64_t generation; /* committed */
+    _Atomic uint64_t reloads, reloads_failed, rollbacks, restarts, kills;
+    struct moon_worker_slot slots[];
+};
+
+/* Maps a new one; the descriptor stays open in *fd (for an upgrade). */
+MOON_MUST_CHECK enum moon_err moon_shm_create(uint32_t workers,
+                                              struct moon_shm **out, int *fd);
+/* Maps one that another process made. MOON_EPROTO: of another layout. */
+MOON_MUST_CHECK enum moon_err moon_shm_open(int fd, struct moon_shm **out);
+void moon_shm_close(struct moon_shm *shm);
+
+/* Before a worker starts in it: counters stay, the rest is cleared. */
+void moon_shm_reset_slot(struct moon_worker_slot *slot);
+/* Mean of connections over the serving workers that are not stale. */
+uint32_t moon_shm_average_connections(void *shm);
+
+static inline uint32_t moon_shm_get32(const _Atomic uint32_t *word)
+{
+    return atomic_load_explicit(word, memory_order_relaxed);
+}
+
+static inline void moon_shm_set32(_Atomic uint32_t *word, uint32_t value)
+{
+    atomic_store_explicit(word, value, memory_order_relaxed);
+}
+
+static inline uint64_t moon_shm_get(const _Atomic uint64_t *word)
+{
+    return atomic_load_explicit(word, memory_order_relaxed);
+}
+
+static inline void moon_shm_set(_Atomic uint64_t *word, uint64_t value)
+{
+    atomic_store_explicit(word, value, memory_order_relaxed);
+}
+
+static inline void moon_shm_add(_Atomic uint64_t *word, uint64_t more)
+{
+    (void)atomic_fetch_add_explicit(word, more, memory_order_relaxed);
+}
+
+/* Sum of one counter over all slots. */
+uint64_t moon_shm_sum(const struct moon_shm *shm, enum moon_counter counter);
+/* Snake-case name and help text. */
+const char *moon_counter_name(enum moon_counter counter);
+const char *moon_counter_help(enum moon_counter counter);
+
+#endif
