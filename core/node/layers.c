@@ -1,0 +1,158 @@
+#include "node/layers.h"
+
+#include "base/log.h"
+#include "vm/config_eval.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { ERROR_MAX = 1024 };
+
+static char *absolute(const char *pathz)
+{
+    if (pathz[0] == '/')
+        return strdup(pathz);
+    struct moon_buf buf = {0};
+    char *cwd = getcwd(NULL, 0);
+    if (cwd == NULL)
+        return NULL;
+    moon_buf_addz(&buf, cwd);
+    free(cwd);
+    if (strcmp(pathz, ".") != 0) {
+        moon_buf_add_char(&buf, '/');
+        moon_buf_addz(&buf, pathz);
+    }
+    moon_buf_add_char(&buf, '\0');
+    if (buf.failed) {
+        moon_buf_deinit(&buf);
+        return NULL;
+    }
+    return buf.ptr;
+}
+
+/* "dir/file.lua" is cut in two; a directory means its app.lua. */
+static enum moon_err split_app(struct moon_app_paths *paths, char *pathz,
+                               struct moon_buf *error)
+{
+    struct stat st;
+    if (stat(pathz, &st) < 0) {
+        moon_buf_printf(error, "no application there: %s: %s", pathz,
+                        strerror(errno));
+        free(pathz);
+        return MOON_ENOT_FOUND;
+    }
+    if (S_ISDIR(st.st_mode)) {
+        paths->dirz = pathz;
+        paths->filez = strdup("app.lua");
+        return paths->filez == NULL ? MOON_ENOMEM : MOON_OK;
+    }
+    char *slash = strrchr(pathz, '/');
+    paths->filez = strdup(slash + 1);
+    slash[slash == pathz ? 1 : 0] = '\0';
+    paths->dirz = pathz;
+    if (paths->filez == NULL)
+        return MOON_ENOMEM;
+    size_t len = strlen(paths->filez);
+    if (len > 4 && strcmp(paths->filez + len - 4, ".lua") == 0)
+        return MOON_OK;
+    moon_buf_printf(error,
+                    "%s: an application is a directory with an app.lua, "
+                    "or a .lua file",
+                    paths->filez);
+    return MOON_EINVAL;
+}
+
+enum moon_err moon_app_paths_init(struct moon_app_paths *paths,
+                                  const struct moon_node_options *options,
+                                  struct moon_buf *error)
+{
+    *paths = (struct moon_app_paths){0};
+    char *appz = absolute(options->appz);
+    if (appz == NULL)
+        return MOON_ENOMEM;
+    enum moon_err err = split_app(paths, appz, error);
+    if (err == MOON_OK && options->configz != NULL) {
+        paths->configz = absolute(options->configz);
+        if (paths->configz == NULL)
+            err = MOON_ENOMEM;
+    }
+    if (err != MOON_OK)
+        moon_app_paths_deinit(paths);
+    return err;
+}
+
+void moon_app_paths_deinit(struct moon_app_paths *paths)
+{
+    free(paths->dirz);
+    free(paths->filez);
+    free(paths->configz);
+    *paths = (struct moon_app_paths){0};
+}
+
+static enum moon_err apply_options(struct moon_config *config,
+                                   const struct moon_node_options *options,
+                                   char *text)
+{
+    enum moon_err err = MOON_OK;
+    for (size_t i = 0; err == MOON_OK && i < options->setting_count; i++) {
+        const struct moon_node_setting *s = &options->settings[i];
+        err = moon_config_set(config, moon_strz(s->keyz), moon_strz(s->valuez),
+                              MOON_CONFIG_OPTION, s->optionz, text, ERROR_MAX);
+    }
+    return err;
+}
+
+enum moon_err moon_layers_build(const struct moon_node_options *options,
+                                const struct moon_archive *archive,
+                                struct moon_config **out,
+                                struct moon_buf *error)
+{
+    char text[ERROR_MAX] = "";
+    struct moon_config *config = moon_config_create();
+    if (config == NULL)
+        return MOON_ENOMEM;
+    struct moon_str source;
+    enum moon_err err = apply_options(config, options, text);
+    if (err == MOON_OK)
+        err = moon_config_apply_env(config, text, sizeof(text));
+    if (err == MOON_OK && archive != NULL &&
+        moon_archive_find(archive, MOON_STR("config.lua"), &source))
+        err =
+            moon_config_eval(config, source, "config.lua", text, sizeof(text));
+    if (err == MOON_OK)
+        err = moon_config_finish(config, text, sizeof(text));
+    if (err != MOON_OK) {
+        moon_buf_addz(error, text[0] != '\0' ? text : moon_err_text(err));
+        moon_config_destroy(config);
+        return err;
+    }
+    *out = config;
+    return MOON_OK;
+}
+
+void moon_layers_apply_log(const struct moon_config *config, const char *dirz,
+                           bool dev)
+{
+    enum moon_log_level level = (enum moon_log_level)config->log_level;
+    /* --dev means debug unless a level was asked for. */
+    if (dev && config->levels[MOON_CONFIG_KEY_log_level] == MOON_CONFIG_DEFAULT)
+        level = MOON_LOG_DEBUG;
+    struct moon_buf path = {0};
+    const char *filez = config->log_filez;
+    if (filez[0] == '\0')
+        filez = "stderr";
+    if (filez[0] != '/' && strcmp(filez, "stderr") != 0) {
+        moon_buf_printf(&path, "%s/%s", dirz, filez);
+        moon_buf_add_char(&path, '\0');
+        filez = path.failed ? "stderr" : path.ptr;
+    }
+    enum moon_err err =
+        moon_log_setup(level, (enum moon_log_format)config->log_format, filez);
+    if (err != MOON_OK)
+        moon_log(MOON_LOG_ERROR, "cannot log to %s: %s", filez,
+                 moon_err_text(err));
+    moon_buf_deinit(&path);
+}
