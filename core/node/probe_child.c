@@ -1,0 +1,276 @@
+#include "node/probe.h"
+
+#include "base/log.h"
+#include "node/keep.h"
+#include "node/process.h"
+#include "node/routes.h"
+#include "node/snapshot.h"
+#include "vm/budget.h"
+#include "vm/vm.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+struct child {
+    int fd;
+    const struct moon_probe_options *options;
+    struct moon_buf error, dir, warnings;
+    int archive_fd, temp_fd;
+    struct moon_archive *archive;
+    struct moon_config *config;
+    struct moon_vm *vm;
+    uv_loop_t loop;
+    bool started;
+    enum moon_err start_err;
+};
+
+static void send_text(const struct child *child, uint32_t type,
+                      struct moon_str text, uint32_t count)
+{
+    struct moon_control_msg msg;
+    moon_control_msg_init(&msg, type);
+    msg.text = text;
+    msg.count = count;
+    if (moon_control_send(child->fd, &msg) != MOON_OK)
+        _exit(1);
+}
+
+MOON_NORETURN static void give_up(struct child *child)
+{
+    if (child->error.len == 0)
+        moon_buf_addz(&child->error, "out of memory");
+    send_text(child, MOON_CONTROL_PROBE_FAILED, moon_buf_str(&child->error), 0);
+    _exit(1);
+}
+
+static void take_code(struct child *child)
+{
+    const struct moon_probe_options *o = child->options;
+    struct moon_snapshot_source source = {
+        .app_dirz = o->paths->dirz,
+        .app_filez = o->paths->filez,
+        .configz = o->paths->configz,
+    };
+    enum moon_err err = MOON_OK;
+    if (o->kept_fd >= 0) {
+        child->archive_fd = o->kept_fd;
+        char *real = realpath(o->paths->dirz, NULL);
+        moon_buf_addz(&child->dir, real != NULL ? real : o->kept_dirz);
+        free(real);
+    } else {
+        err = moon_snapshot_take(&source, &child->archive_fd, &child->dir,
+                                 &child->error);
+    }
+    if (err == MOON_OK) {
+        err = moon_archive_open(child->archive_fd, &child->archive);
+        if (err != MOON_OK)
+            moon_buf_printf(&child->error, "snapshot: %s", moon_err_text(err));
+    }
+    if (err != MOON_OK)
+        give_up(child);
+}
+
+static void send_config(struct child *child)
+{
+    struct moon_buf flat = {0};
+    moon_config_serialise(child->config, &flat);
+    int fd = -1;
+    if (!flat.failed)
+        fd = moon_control_memfd("moonshine-config", moon_buf_str(&flat));
+    moon_buf_deinit(&flat);
+    if (fd < 0)
+        give_up(child);
+    struct moon_control_msg msg;
+    moon_control_msg_init(&msg, MOON_CONTROL_PROBE_CONFIG);
+    msg.text = moon_buf_str(&child->dir);
+    msg.fds[0] = child->archive_fd;
+    msg.fds[1] = fd;
+    if (moon_control_send(child->fd, &msg) != MOON_OK)
+        _exit(1);
+    (void)close(fd);
+}
+
+/* What a reload cannot change is as the node started with. */
+static const struct moon_config *restart_keys(const struct child *child)
+{
+    const struct moon_release *serving = child->options->serving;
+    return serving != NULL ? serving->config : child->config;
+}
+
+/* While still root: the state directory is not the user's. */
+static void open_keep(struct child *child)
+{
+    const struct moon_probe_options *o = child->options;
+    const struct moon_config *fixed = restart_keys(child);
+    const char *namez = o->namez != NULL ? o->namez : fixed->namez;
+    int dir = -1;
+    if (o->mode != MOON_PROBE_LOAD || o->kept_fd >= 0 || namez[0] == '\0')
+        return;
+    if (moon_keep_open(fixed->state_dirz, namez, &dir, &child->warnings) ==
+        MOON_OK) {
+        if (moon_keep_begin(dir, getppid(), &child->temp_fd) != MOON_OK)
+            child->temp_fd = -1;
+        (void)close(dir);
+    }
+    if (child->temp_fd < 0)
+        moon_buf_addz(&child->warnings,
+                      ": this version cannot be rolled back to\n");
+}
+
+static void become_user(struct child *child)
+{
+    char text[512];
+    if (moon_process_become(restart_keys(child)->userz, text, sizeof(text)) !=
+        MOON_OK) {
+        moon_buf_addz(&child->error, text);
+        give_up(child);
+    }
+    /* Setting the user forgot it. */
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    /* The VM has its own cap; this one is for what FFI and C modules take. */
+    struct rlimit limit = {.rlim_cur = child->config->memory_limit_bytes * 2 +
+                                       (512ull << 20)};
+    limit.rlim_max = limit.rlim_cur;
+    (void)setrlimit(RLIMIT_DATA, &limit);
+    limit = (struct rlimit){0};
+    (void)setrlimit(RLIMIT_CORE, &limit);
+}
+
+static void on_started(void *ctx, enum moon_err err, struct moon_str text)
+{
+    struct child *child = ctx;
+    child->started = true;
+    child->start_err = err;
+    if (err != MOON_OK)
+        moon_buf_add_str(&child->error, text);
+}
+
+static void load_app(struct child *child)
+{
+    struct moon_budget *budget = NULL;
+    struct moon_watch *watch = NULL;
+    if (moon_budget_create(&budget) != MOON_OK ||
+        (watch = moon_budget_watch(budget, NULL)) == NULL ||
+        uv_loop_init(&child->loop) != 0)
+        give_up(child);
+    const struct moon_config *fixed = restart_keys(child);
+    const char *namez = child->options->namez;
+    moon_buf_add_char(&child->dir, '\0');
+    if (child->dir.failed)
+        give_up(child);
+    struct moon_vm_options options = {
+        .files = child->archive,
+        .config = child->config,
+        .app_dirz = child->dir.ptr,
+        .app_filez = child->options->paths->filez,
+        .nodez = namez != NULL ? namez : fixed->namez,
+        .generation = child->options->generation,
+        .worker_count = fixed->workers,
+        .dev = child->options->node->dev,
+        .probe = true,
+        .watch = watch,
+    };
+    if (chdir(child->dir.ptr) != 0)
+        moon_log(MOON_LOG_DEBUG, "cannot enter %s", child->dir.ptr);
+    child->vm = moon_vm_create(&options, &child->error);
+    if (child->vm == NULL)
+        give_up(child);
+    if (moon_vm_attach(child->vm, &child->loop, watch) != MOON_OK)
+        give_up(child);
+    moon_vm_start(child->vm, true, on_started, child);
+    while (!child->started && uv_run(&child->loop, UV_RUN_ONCE) != 0)
+        continue;
+    if (!child->started)
+        moon_buf_addz(&child->error, "the application's start functions wait "
+                                     "for something that cannot come");
+    if (!child->started || child->start_err != MOON_OK)
+        give_up(child);
+}
+
+static void join_outside_files(struct child *child)
+{
+    struct moon_buf names = {0};
+    struct moon_str path;
+    for (uint32_t i = 0; moon_vm_outside(child->vm, i, &path); i++) {
+        moon_buf_add_str(&names, path);
+        moon_buf_add_char(&names, '\0');
+    }
+    int fd = -1;
+    enum moon_err err = MOON_OK;
+    if (names.failed)
+        err = MOON_ENOMEM;
+    else if (names.len > 0)
+        err = moon_snapshot_extend(child->archive, child->dir.ptr,
+                                   moon_buf_str(&names), &fd, &child->error);
+    moon_buf_deinit(&names);
+    if (err != MOON_OK)
+        give_up(child);
+    if (fd >= 0)
+        child->archive_fd = fd;
+}
+
+MOON_NORETURN static void compare_disk(struct child *child)
+{
+    const struct moon_probe_options *o = child->options;
+    struct moon_snapshot_source source = {
+        .app_dirz = o->paths->dirz,
+        .app_filez = o->paths->filez,
+        .configz = o->paths->configz,
+    };
+    struct moon_buf what = {0};
+    bool differs = moon_snapshot_differs(&source, o->serving->archive, &what);
+    send_text(child, MOON_CONTROL_PROBE_DISK, moon_buf_str(&what), differs);
+    _exit(0);
+}
+
+static void report_ok(struct child *child)
+{
+    struct moon_control_msg msg;
+    moon_control_msg_init(&msg, MOON_CONTROL_PROBE_OK);
+    /* A snapshot that cannot be kept is worth a warning, not a failure. */
+    if (child->temp_fd >= 0) {
+        enum moon_err err = moon_keep_write(child->temp_fd, child->archive_fd);
+        msg.txn = err == MOON_OK;
+        if (err != MOON_OK)
+            moon_buf_printf(&child->warnings,
+                            "the snapshot cannot be kept: %s\n",
+                            moon_err_text(err));
+    }
+    msg.count = moon_vm_app(child->vm)->route_count;
+    msg.text = moon_buf_str(&child->warnings);
+    msg.fds[0] = child->archive_fd;
+    if (moon_control_send(child->fd, &msg) != MOON_OK)
+        _exit(1);
+}
+
+void moon_probe_main(int fd, const struct moon_probe_options *options)
+{
+    static struct child child; /* for leak checkers and a small stack */
+    child = (struct child){
+        .fd = fd, .options = options, .archive_fd = -1, .temp_fd = -1};
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    moon_log_set_who("probe");
+    if (options->mode == MOON_PROBE_DISK)
+        compare_disk(&child);
+    take_code(&child);
+    if (moon_layers_build(options->node, child.archive, &child.config,
+                          &child.error) != MOON_OK)
+        give_up(&child);
+    moon_layers_apply_log(child.config, options->paths->dirz,
+                          options->node->dev);
+    send_config(&child);
+    open_keep(&child);
+    become_user(&child);
+    load_app(&child);
+    if (options->mode == MOON_PROBE_ROUTES)
+        moon_routes_print(moon_vm_app(child.vm), stdout);
+    join_outside_files(&child);
+    report_ok(&child);
+    /* Not exit: what the app registered to run at exit is not ours to run. */
+    (void)fflush(stdout);
+    _exit(0);
+}
