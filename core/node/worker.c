@@ -1,0 +1,388 @@
+#include "node/worker_internal.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "node/layers.h"
+#include "node/process.h"
+#include "vm/budget.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+enum { BEAT_MS = 200, TEND_BEATS = 10 };
+
+void moon_worker_send(struct moon_worker *worker,
+                      const struct moon_control_msg *msg)
+{
+    if (worker->control_lost)
+        return;
+    enum moon_err err = moon_control_send(worker->o->control_fd, msg);
+    if (err != MOON_OK && err != MOON_ECLOSED)
+        moon_log(MOON_LOG_ERROR, "cannot tell the master: %s",
+                 moon_err_text(err));
+}
+
+static void tell(struct moon_worker *worker, enum moon_control_type type,
+                 uint64_t txn, struct moon_str text)
+{
+    struct moon_control_msg msg;
+    moon_control_msg_init(&msg, type);
+    msg.txn = txn;
+    msg.text = text;
+    moon_worker_send(worker, &msg);
+}
+
+/* ---- generations ---- */
+
+static void use_config(struct moon_worker *worker)
+{
+    const struct moon_config *config =
+        moon_generations_config(worker->generations);
+    struct moon_server_config server;
+    moon_app_server_config(config, &server);
+    moon_server_configure(worker->server, &server);
+    moon_layers_apply_log(config, worker->o->release->dirz, worker->o->dev);
+}
+
+static bool commit(struct moon_worker *worker, uint64_t txn)
+{
+    if (!moon_generations_commit(worker->generations, txn))
+        return false;
+    use_config(worker);
+    moon_shm_set(&worker->slot->generation,
+                 moon_generations_current(worker->generations)->number);
+    return true;
+}
+
+/* The first generation is up: from now on we serve. */
+static void start_serving(struct moon_worker *worker)
+{
+    for (uint32_t i = 0; i < worker->o->listen_count; i++) {
+        enum moon_err err =
+            moon_server_listen(worker->server, worker->o->listen_fds[i]);
+        if (err != MOON_OK) {
+            moon_log(MOON_LOG_ERROR, "cannot accept connections: %s",
+                     moon_err_text(err));
+            exit(1);
+        }
+    }
+    worker->serving = worker->accepting = true;
+    moon_shm_set32(&worker->slot->state, MOON_WORKER_SERVING);
+    struct moon_control_msg msg;
+    moon_control_msg_init(&msg, MOON_CONTROL_READY);
+    msg.generation = moon_generations_current(worker->generations)->number;
+    moon_worker_send(worker, &msg);
+}
+
+static void on_vote(void *ctx, uint64_t txn, bool ok, struct moon_str error)
+{
+    struct moon_worker *worker = ctx;
+    if (worker->serving || worker->draining) {
+        tell(worker, ok ? MOON_CONTROL_PREPARED : MOON_CONTROL_FAILED, txn,
+             error);
+        return;
+    }
+    if (ok && commit(worker, txn)) {
+        start_serving(worker);
+        return;
+    }
+    /* It loaded in the probe: a resource of this worker, or luck. */
+    moon_log(MOON_LOG_ERROR, "the application does not load here: %.*s",
+             MOON_STR_ARG(error));
+    tell(worker, MOON_CONTROL_FAILED, txn, error);
+    moon_log_stop_writer();
+    _exit(1);
+}
+
+static void on_change(void *ctx)
+{
+    struct moon_worker *worker = ctx;
+    moon_shm_set32(&worker->slot->generations_live,
+                   moon_generations_live(worker->generations));
+    if (worker->draining)
+        moon_worker_check_drained(worker);
+}
+
+static void prepare(struct moon_worker *worker, struct moon_control_msg *msg)
+{
+    struct moon_release *release = NULL;
+    struct moon_buf error = {0};
+    if (worker->draining || msg->fds[0] < 0 || msg->fds[1] < 0) {
+        tell(worker, MOON_CONTROL_FAILED, msg->txn,
+             MOON_STR("this worker is about to exit"));
+        return;
+    }
+    int archive_fd = moon_control_msg_take_fd(msg, 0);
+    int config_fd = moon_control_msg_take_fd(msg, 1);
+    if (moon_release_create(msg->generation, archive_fd, config_fd, msg->text,
+                            &release, &error) == MOON_OK) {
+        moon_generations_prepare(worker->generations, release, msg->txn);
+        moon_release_unref(release);
+    } else {
+        tell(worker, MOON_CONTROL_FAILED, msg->txn, moon_buf_str(&error));
+    }
+    moon_buf_deinit(&error);
+}
+
+/* ---- orders ---- */
+
+static void send_requests(struct moon_worker *worker, uint64_t txn)
+{
+    struct moon_buf text = {0};
+    moon_worker_list_requests(worker, &text);
+    struct moon_control_msg msg;
+    moon_control_msg_init(&msg, MOON_CONTROL_REQUESTS_TEXT);
+    msg.txn = txn;
+    msg.text = moon_buf_str(&text);
+    msg.count = moon_server_exchanges(worker->server);
+    moon_worker_send(worker, &msg);
+    moon_buf_deinit(&text);
+}
+
+static void obey(struct moon_worker *worker, struct moon_control_msg *msg)
+{
+    switch ((enum moon_control_type)msg->type) {
+    case MOON_CONTROL_PREPARE:
+        prepare(worker, msg);
+        break;
+    case MOON_CONTROL_COMMIT:
+        if (commit(worker, msg->txn))
+            tell(worker, MOON_CONTROL_COMMITTED, msg->txn, MOON_STR_NONE);
+        break;
+    case MOON_CONTROL_DROP:
+        moon_generations_drop(worker->generations, msg->txn);
+        break;
+    case MOON_CONTROL_DRAIN:
+        moon_worker_drain(worker);
+        break;
+    case MOON_CONTROL_REOPEN_LOGS:
+        if (moon_log_reopen() != MOON_OK)
+            moon_log(MOON_LOG_ERROR, "cannot open the log file again");
+        break;
+    case MOON_CONTROL_REQUESTS:
+        if (worker->server != NULL)
+            send_requests(worker, msg->txn);
+        break;
+    default:
+        moon_log(MOON_LOG_ERROR, "message %u from the master makes no sense",
+                 msg->type);
+        break;
+    }
+}
+
+static void on_control(uv_poll_t *poll, int status, int events)
+{
+    (void)events;
+    struct moon_worker *worker = poll->data;
+    static struct moon_control_buf buf; /* one loop thread a process */
+    for (;;) {
+        struct moon_control_msg msg;
+        enum moon_err err =
+            status < 0
+                ? MOON_ECLOSED
+                : moon_control_receive(worker->o->control_fd, &msg, &buf);
+        if (err == MOON_EAGAIN)
+            return;
+        if (err != MOON_OK) {
+            worker->control_lost = true;
+            (void)uv_poll_stop(poll);
+            if (!worker->draining)
+                moon_log(MOON_LOG_WARN, "the master is gone: draining");
+            moon_worker_drain(worker);
+            return;
+        }
+        obey(worker, &msg);
+        moon_control_msg_close(&msg);
+    }
+}
+
+static void on_signal(uv_poll_t *poll, int status, int events)
+{
+    (void)status;
+    (void)events;
+    struct moon_worker *worker = poll->data;
+    struct signalfd_siginfo info;
+    while (read(worker->signal_fd, &info, sizeof(info)) ==
+           (ssize_t)sizeof(info)) {
+        int sig = (int)info.ssi_signo;
+        if (sig == SIGUSR1) {
+            moon_log(MOON_LOG_INFO, "SIGUSR1: passed on to the master");
+            tell(worker, MOON_CONTROL_RELOAD, 0, MOON_STR_NONE);
+        } else if (sig != SIGCHLD && sig != SIGINT) {
+            /* Ctrl-C reaches the whole group; anything else was aimed. */
+            moon_log(MOON_LOG_INFO,
+                     "SIG%s ignored: send it to the master (pid %d)",
+                     sigabbrev_np(sig), (int)getppid());
+        }
+    }
+}
+
+/* ---- life ---- */
+
+static void on_beat(uv_timer_t *timer)
+{
+    struct moon_worker *worker = timer->data;
+    moon_shm_set32(&worker->slot->heartbeat, ++worker->beats);
+    if (worker->beats % TEND_BEATS == 0)
+        moon_generations_tend(worker->generations);
+}
+
+static void on_publish(uv_prepare_t *handle)
+{
+    moon_worker_publish(handle->data);
+}
+
+static const char *not_ready(void *ctx)
+{
+    const struct moon_worker *worker = ctx;
+    switch (moon_shm_get32(&worker->o->shm->node_state)) {
+    case MOON_NODE_READY:
+        return worker->draining ? "draining\n" : NULL;
+    case MOON_NODE_DRAINING:
+        return "draining\n";
+    default:
+        return "starting\n";
+    }
+}
+
+MOON_NORETURN static void die(const char *whatz)
+{
+    moon_log(MOON_LOG_ERROR, "cannot start: %s", whatz);
+    moon_log_stop_writer();
+    _exit(1);
+}
+
+static void become(struct moon_worker *worker)
+{
+    const struct moon_worker_options *o = worker->o;
+    char text[512], who[128];
+    (void)snprintf(who, sizeof(who), "%s worker %u", o->nodez, o->slot + 1);
+    moon_log_set_who(who);
+    if (moon_process_become(o->fixed->userz, text, sizeof(text)) != MOON_OK)
+        die(text);
+    if (chdir(o->release->dirz) != 0)
+        moon_log(MOON_LOG_DEBUG, "cannot enter %s", o->release->dirz);
+    worker->slot = &o->shm->slots[o->slot];
+    atomic_store(&worker->slot->pid, (int32_t)getpid());
+    atomic_store(&worker->slot->tid, (int32_t)gettid());
+    moon_shm_set(&worker->slot->started_ms, moon_clock_ms());
+    moon_shm_set32(&worker->slot->state, MOON_WORKER_STARTING);
+    for (int i = 0; i < MOON_COUNTERS; i++)
+        worker->base_counters[i] = moon_shm_get(&worker->slot->counters[i]);
+}
+
+static void make_parts(struct moon_worker *worker)
+{
+    const struct moon_worker_options *o = worker->o;
+    if (uv_loop_init(&worker->loop) != 0)
+        die("no event loop");
+    if (moon_log_start_writer() != MOON_OK)
+        die("no log writer");
+    if (moon_budget_create(&worker->budget) != MOON_OK ||
+        (worker->watch =
+             moon_budget_watch(worker->budget, &worker->slot->slice)) == NULL)
+        die("no watchdog");
+    if (moon_builder_create(&worker->loop, worker->budget, &worker->builder) !=
+        MOON_OK)
+        die("no builder thread");
+    worker->handler =
+        moon_app_handler_create(&(struct moon_app_handler_options){
+            .not_ready = not_ready, .ctx = worker, .dev = o->dev});
+    if (worker->handler == NULL)
+        die("out of memory");
+    struct moon_server_config config;
+    moon_app_server_config(o->release->config, &config);
+    worker->server = moon_server_create(
+        &worker->loop, moon_app_handler_ops(worker->handler), &config);
+    if (worker->server == NULL)
+        die("out of memory");
+    moon_server_set_share(
+        worker->server,
+        &(struct moon_accept_share){.mine = &worker->slot->connections,
+                                    .average = moon_shm_average_connections,
+                                    .ctx = o->shm});
+    worker->generations = moon_generations_create(
+        &(struct moon_generations_options){.loop = &worker->loop,
+                                           .builder = worker->builder,
+                                           .watch = worker->watch,
+                                           .handler = worker->handler,
+                                           .app_filez = o->app_filez,
+                                           .nodez = o->nodez,
+                                           .worker_id = o->slot + 1,
+                                           .worker_count = o->worker_count,
+                                           .dev = o->dev,
+                                           .voted = on_vote,
+                                           .changed = on_change,
+                                           .ctx = worker});
+    if (worker->generations == NULL)
+        die("out of memory");
+}
+
+static void start_handles(struct moon_worker *worker)
+{
+    uv_loop_t *loop = &worker->loop;
+    sigset_t set;
+    moon_process_signal_set(&set);
+    worker->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    worker->control.data = worker->signals.data = worker;
+    worker->beat.data = worker->drain_timer.data = worker;
+    worker->publish.data = worker;
+    if (worker->signal_fd < 0 ||
+        uv_poll_init(loop, &worker->signals, worker->signal_fd) != 0 ||
+        uv_poll_start(&worker->signals, UV_READABLE, on_signal) != 0 ||
+        uv_poll_init(loop, &worker->control, worker->o->control_fd) != 0 ||
+        uv_poll_start(&worker->control, UV_READABLE, on_control) != 0)
+        die("no control socket");
+    (void)uv_timer_init(loop, &worker->drain_timer);
+    (void)uv_timer_init(loop, &worker->beat);
+    (void)uv_timer_start(&worker->beat, on_beat, BEAT_MS, BEAT_MS);
+    (void)uv_prepare_init(loop, &worker->publish);
+    (void)uv_prepare_start(&worker->publish, on_publish);
+}
+
+static void count_closed(void *ctx)
+{
+    (void)ctx;
+}
+
+/* All is idle; everything is given back, so that a leak checker can tell. */
+static void tear_down(struct moon_worker *worker)
+{
+    moon_server_destroy(worker->server, count_closed, NULL);
+    worker->server = NULL;
+    moon_builder_destroy(worker->builder, NULL, NULL);
+    uv_close((uv_handle_t *)&worker->signals, NULL);
+    uv_close((uv_handle_t *)&worker->control, NULL);
+    uv_close((uv_handle_t *)&worker->beat, NULL);
+    uv_close((uv_handle_t *)&worker->drain_timer, NULL);
+    uv_close((uv_handle_t *)&worker->publish, NULL);
+    (void)uv_run(&worker->loop, UV_RUN_DEFAULT);
+    moon_generations_destroy(worker->generations);
+    moon_app_handler_destroy(worker->handler);
+    moon_budget_unwatch(worker->watch);
+    moon_budget_destroy(worker->budget);
+    if (uv_loop_close(&worker->loop) != 0)
+        moon_log(MOON_LOG_DEBUG, "handles were left open");
+    moon_release_unref(worker->o->release);
+}
+
+void moon_worker_main(const struct moon_worker_options *options)
+{
+    static struct moon_worker worker; /* reachable for leak checkers */
+    worker = (struct moon_worker){.o = options};
+    become(&worker);
+    make_parts(&worker);
+    start_handles(&worker);
+    moon_generations_prepare(worker.generations, options->release, 0);
+    (void)uv_run(&worker.loop, UV_RUN_DEFAULT);
+    bool clean = worker.finished && !worker.cut;
+    if (clean)
+        tear_down(&worker);
+    moon_log_stop_writer();
+    if (clean)
+        exit(0);
+    _exit(0); /* what was cut off at drain_timeout cannot be torn down */
+}

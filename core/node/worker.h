@@ -1,0 +1,33 @@
+/* The worker: a child of the master that serves. It has its own loop, server,
+ * generations and builder, and shares the listening sockets and the node's
+ * memory.
+ *
+ * It takes its orders from the control socket only. When that closes, the
+ * master is gone: it drains and exits. A stray TERM, INT or HUP does nothing
+ * but a log line; USR1 is passed on to the master. */
+#ifndef MOON_NODE_WORKER_H
+#define MOON_NODE_WORKER_H
+
+#include "base/compiler.h"
+#include "node/release.h"
+#include "node/shm.h"
+
+#include <stdint.h>
+
+struct moon_worker_options {
+    int control_fd;
+    const int *listen_fds; /* not owned by anybody after the fork but it */
+    const bool *listen_tcp;
+    uint32_t listen_count;
+    struct moon_shm *shm;
+    uint32_t slot; /* index; worker id is one more */
+    uint32_t worker_count;
+    struct moon_release *release;    /* to start with */
+    const struct moon_config *fixed; /* the restart-only keys */
+    const char *app_filez, *nodez;
+    bool dev;
+};
+
+MOON_NORETURN void moon_worker_main(const struct moon_worker_options *options);
+
+#endif

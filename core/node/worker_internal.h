@@ -1,0 +1,45 @@
+/* What the files of the worker share: its state. Private to node/worker*.c. */
+#ifndef MOON_NODE_WORKER_INTERNAL_H
+#define MOON_NODE_WORKER_INTERNAL_H
+
+#include "node/control.h"
+#include "node/generations.h"
+#include "node/worker.h"
+
+struct moon_worker {
+    const struct moon_worker_options *o;
+    struct moon_worker_slot *slot;
+    uv_loop_t loop;
+    uv_poll_t control, signals;
+    uv_timer_t beat, drain_timer;
+    uv_prepare_t publish;
+    int signal_fd;
+    uint32_t beats;
+    struct moon_budget *budget;
+    struct moon_watch *watch;
+    struct moon_builder *builder;
+    struct moon_app_handler *handler;
+    struct moon_server *server; /* NULL once destroyed */
+    struct moon_generations *generations;
+    uint64_t base_counters[MOON_COUNTERS]; /* of this slot, before us */
+    bool serving, control_lost;
+
+    /* drain */
+    bool draining, accepting, retired, cut, finished;
+    uint64_t drain_deadline_ms, last_accepted;
+};
+
+void moon_worker_send(struct moon_worker *worker,
+                      const struct moon_control_msg *msg);
+/* Copies counts into the slot. */
+void moon_worker_publish(struct moon_worker *worker);
+/* Text of `status --requests`: one line each. */
+void moon_worker_list_requests(const struct moon_worker *worker,
+                               struct moon_buf *out);
+
+/* Finish what is in flight, then end the loop. More calls do nothing. */
+void moon_worker_drain(struct moon_worker *worker);
+/* Something ended: is everything? */
+void moon_worker_check_drained(struct moon_worker *worker);
+
+#endif

@@ -1,0 +1,86 @@
+/* What a worker tells about itself: counters in shared memory, and the list of
+ * what is in flight. */
+#include "node/worker_internal.h"
+
+#include "base/clock.h"
+
+static void count(struct moon_worker *worker, enum moon_counter counter,
+                  uint64_t value)
+{
+    moon_shm_set(&worker->slot->counters[counter],
+                 worker->base_counters[counter] + value);
+}
+
+void moon_worker_publish(struct moon_worker *worker)
+{
+    if (worker->server == NULL)
+        return;
+    const struct moon_server_stats *s = moon_server_get_stats(worker->server);
+    count(worker, MOON_COUNTER_accepted, s->accepted);
+    count(worker, MOON_COUNTER_requests, s->requests);
+    count(worker, MOON_COUNTER_bad_requests, s->bad_requests);
+    count(worker, MOON_COUNTER_timeouts, s->timeouts);
+    count(worker, MOON_COUNTER_resets, s->resets);
+    count(worker, MOON_COUNTER_accept_pauses, s->accept_pauses);
+    count(worker, MOON_COUNTER_shed, s->shed);
+    for (int i = 0; i < 5; i++)
+        count(worker, (enum moon_counter)(MOON_COUNTER_status_1xx + i),
+              s->status_class[i + 1]);
+    moon_shm_set32(&worker->slot->exchanges,
+                   moon_server_exchanges(worker->server));
+    struct moon_vm_stats vm;
+    moon_generations_stats(worker->generations, &vm);
+    count(worker, MOON_COUNTER_lua_errors, vm.errors);
+    count(worker, MOON_COUNTER_cpu_stops, vm.cpu_stops);
+    count(worker, MOON_COUNTER_memory_stops, vm.memory_stops);
+    count(worker, MOON_COUNTER_vm_rebuilds,
+          moon_generations_rebuilt(worker->generations));
+    count(worker, MOON_COUNTER_linger_ends,
+          moon_generations_ended(worker->generations));
+    moon_shm_set32(&worker->slot->tasks, vm.tasks);
+    moon_shm_set(&worker->slot->vm_used_bytes, vm.used_bytes);
+    moon_shm_set(&worker->slot->vm_limit_bytes, vm.limit_bytes);
+}
+
+static const char *what_it_does(const struct moon_exchange *x)
+{
+    switch (x->state) {
+    case MOON_X_HEAD:
+        return "receiving the head";
+    case MOON_X_BODY:
+        return "receiving the body";
+    case MOON_X_RUNNING:
+        return x->wait_what != NULL ? x->wait_what : "running";
+    case MOON_X_STREAM:
+        return x->wait_what != NULL ? x->wait_what : "streaming";
+    case MOON_X_ANSWERED:
+        return "sending the answer";
+    }
+    return "-";
+}
+
+void moon_worker_list_requests(const struct moon_worker *worker,
+                               struct moon_buf *out)
+{
+    uint64_t now = moon_clock_ns();
+    for (const struct moon_exchange *x = moon_server_first(worker->server);
+         x != NULL && out->len < MOON_CONTROL_TEXT_MAX - 1024; x = x->next) {
+        if (x->state == MOON_X_HEAD)
+            continue; /* no more is known of it than of an idle connection */
+        struct moon_str method = moon_request_str(&x->req, x->req.method_text);
+        struct moon_str path = x->path;
+        if (path.len > 200)
+            path.len = 200;
+        struct moon_str route =
+            x->route != NULL ? x->route->pattern : MOON_STR("-");
+        uint64_t age_ms =
+            now > x->started_ns ? (now - x->started_ns) / 1000000u : 0;
+        moon_buf_printf(
+            out, "%u\t%llu\t%llu\t%.*s\t%.*s\t%.*s\t%.*s\t%s\n",
+            worker->o->slot + 1, (unsigned long long)age_ms,
+            (unsigned long long)(x->generation != NULL ? x->generation->number
+                                                       : 0),
+            MOON_STR_ARG(method), MOON_STR_ARG(path), MOON_STR_ARG(route),
+            MOON_STR_ARG(x->request_id), what_it_does(x));
+    }
+}
