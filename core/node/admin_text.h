@@ -1,0 +1,28 @@
+/* What the admin endpoints say: status as JSON and as a table, the list of
+ * requests, metrics for Prometheus. Reads the master's state; appends to a
+ * buffer. */
+#ifndef MOON_NODE_ADMIN_TEXT_H
+#define MOON_NODE_ADMIN_TEXT_H
+
+#include "node/master_internal.h"
+
+enum moon_disk_state { MOON_DISK_UNKNOWN, MOON_DISK_SAME, MOON_DISK_DIFFERS };
+
+struct moon_disk_news {
+    enum moon_disk_state state;
+    struct moon_str what; /* "app.lua changed" */
+};
+
+void moon_admin_status_json(const struct moon_master *master,
+                            const struct moon_disk_news *disk,
+                            struct moon_buf *out);
+void moon_admin_status_table(const struct moon_master *master,
+                             const struct moon_disk_news *disk,
+                             struct moon_buf *out);
+void moon_admin_metrics(const struct moon_master *master, struct moon_buf *out);
+
+/* `lines` as workers send them: tab-separated, one request each. */
+void moon_admin_requests_json(struct moon_str lines, struct moon_buf *out);
+void moon_admin_requests_table(struct moon_str lines, struct moon_buf *out);
+
+#endif

@@ -1,0 +1,206 @@
+/* What the files of the master share: its state. Private to node/master*.c,
+ * supervise.c, watch.c, reload.c, admin*.c and dev_watch.c.
+ *
+ * The master has one thread and one loop, runs no Lua of the application, and
+ * touches neither the app's directory nor any name service: what may block or
+ * crash runs in children. Times are counted in its own ticks where a late
+ * master must not make others look slow. */
+#ifndef MOON_NODE_MASTER_INTERNAL_H
+#define MOON_NODE_MASTER_INTERNAL_H
+
+#include "net/listen.h"
+#include "node/control.h"
+#include "node/layers.h"
+#include "node/probe.h"
+#include "node/release.h"
+#include "node/shm.h"
+
+#include <uv.h>
+
+enum { MOON_TICK_MS = 100, MOON_LISTEN_MAX = 16, MOON_WORKERS_MAX = 256 };
+
+struct moon_master;
+struct moon_admin;
+struct moon_dev_watch;
+
+enum moon_child_state {
+    MOON_CHILD_STARTING,
+    MOON_CHILD_READY,
+    MOON_CHILD_DRAINING, /* was told to */
+};
+
+/* What the watch knows of one worker; see watch.c. */
+struct moon_watch_record {
+    uint32_t seq, seq_ticks;
+    uint32_t beat, beat_ticks;
+    uint64_t slice_cpu_ns, slice_queue_ns;
+    uint64_t beat_queue_ns;
+    bool killed;
+};
+
+/* One worker process. Freed when it was reaped and its handle is closed. */
+struct moon_child {
+    struct moon_master *master;
+    uint32_t slot;
+    pid_t pid;
+    int fd;
+    bool fd_open, reaped;
+    enum moon_child_state state;
+    uint64_t generation;  /* that it serves */
+    uint64_t prepare_txn; /* it is preparing; 0: nothing */
+    bool voted;
+    uint64_t drain_sent_ms;
+    struct moon_watch_record watch;
+    uv_poll_t poll;
+};
+
+/* One place for a worker. */
+struct moon_place {
+    struct moon_child *child; /* NULL: none now */
+    uint32_t failures;        /* deaths before ready, in a row */
+    uint64_t start_at_ms;     /* when to try again, if there is none */
+};
+
+enum moon_reload_kind {
+    MOON_RELOAD_START,
+    MOON_RELOAD_FALLBACK, /* start from the newest kept snapshot */
+    MOON_RELOAD_DISK,
+    MOON_RELOAD_ROLLBACK,
+};
+
+enum moon_reload_phase {
+    MOON_RELOAD_IDLE,
+    MOON_RELOAD_PROBING,
+    MOON_RELOAD_VOTING,
+    MOON_RELOAD_COMMITTING, /* decided: waits until all workers serve it */
+};
+
+typedef void moon_reload_done(void *ctx, bool ok, struct moon_str text);
+
+struct moon_reload_waiter {
+    moon_reload_done *done;
+    void *ctx;
+    struct moon_reload_waiter *next;
+};
+
+struct moon_reload {
+    enum moon_reload_kind kind;
+    enum moon_reload_phase phase;
+    uint64_t txn; /* grows; catching up uses numbers of its own */
+    struct moon_release *release; /* being tried; NULL before the probe's end */
+    struct moon_probe probe;
+    uint64_t deadline_ms; /* of the phase; 0: none */
+    uint64_t started_ms;
+    bool queued; /* one more afterwards */
+    struct moon_reload_waiter *waiters, *next_waiters;
+    /* the last one, for status */
+    char *last_text;
+    bool last_ok, has_last;
+    double last_at;
+    uint64_t last_took_ms;
+};
+
+struct moon_listener {
+    struct moon_address address;
+    int fd;
+};
+
+enum moon_master_state {
+    MOON_MASTER_STARTING,
+    MOON_MASTER_RUNNING,
+    MOON_MASTER_DRAINING,
+};
+
+struct moon_master {
+    const struct moon_node_options *options;
+    struct moon_app_paths paths;
+    enum moon_master_state state;
+    int exit_code;
+    uv_loop_t loop;
+    uv_poll_t signals;
+    uv_timer_t tick;
+    int signal_fd;
+    bool opened; /* run directory, sockets, shared memory are there */
+
+    char *namez, *node_dirz, *pid_pathz; /* owned */
+    int pid_fd, keep_fd;
+    struct moon_listener listeners[MOON_LISTEN_MAX];
+    uint32_t listener_count;
+    struct moon_shm *shm;
+    int shm_fd;
+
+    struct moon_release *fixed; /* the first one: restart-only keys */
+    struct moon_release *current;
+    char *fallback_why; /* set while a kept snapshot serves */
+    struct moon_place places[MOON_WORKERS_MAX];
+    uint32_t place_count;
+    uint32_t live_children; /* not yet freed */
+    struct moon_reload reload;
+
+    struct moon_admin *admin;
+    struct moon_dev_watch *dev;
+    uint64_t started_ms;
+    uint64_t drain_at_ms;  /* drain_delay ends */
+    uint64_t drain_end_ms; /* workers are killed */
+    bool drain_sent;
+};
+
+/* ---- master.c ---- */
+void moon_master_drain(struct moon_master *master, const char *whyz);
+/* Ends the loop if all is over. */
+void moon_master_check_end(struct moon_master *master);
+
+/* ---- master_open.c: what is there once the configuration is known ---- */
+bool moon_master_open(struct moon_master *master, struct moon_release *first,
+                      struct moon_buf *error);
+void moon_master_close_listeners(struct moon_master *master);
+void moon_master_close(struct moon_master *master);
+
+/* ---- supervise.c ---- */
+void moon_supervise_spawn(struct moon_master *master, uint32_t place);
+/* Those places whose time has come. */
+void moon_supervise_tick(struct moon_master *master);
+bool moon_supervise_reaped(struct moon_master *master, pid_t pid, int status);
+enum moon_err moon_supervise_send(struct moon_child *child,
+                                  enum moon_control_type type, uint64_t txn);
+/* Asks it to build the release. */
+void moon_supervise_prepare(struct moon_child *child,
+                            struct moon_release *release, uint64_t txn);
+void moon_supervise_drain(struct moon_child *child);
+void moon_supervise_kill_all(struct moon_master *master);
+/* Serving children, of a generation if it is not 0. */
+uint32_t moon_supervise_ready(const struct moon_master *master,
+                              uint64_t generation);
+
+/* ---- watch.c ---- */
+void moon_watch_tick(struct moon_master *master);
+
+/* ---- reload.c ---- */
+/* `done` may be NULL; else it fires once, later. */
+void moon_reload_request(struct moon_master *master, enum moon_reload_kind kind,
+                         moon_reload_done *done, void *ctx);
+/* What the workers did; the transaction looks whether it is over. */
+void moon_reload_child_ready(struct moon_child *child);
+void moon_reload_child_prepared(struct moon_child *child, uint64_t txn);
+void moon_reload_child_failed(struct moon_child *child, uint64_t txn,
+                              struct moon_str text);
+void moon_reload_child_committed(struct moon_child *child);
+void moon_reload_child_died(struct moon_child *child, int status);
+void moon_reload_tick(struct moon_master *master);
+/* The node drains: a transaction in its way is given up. */
+void moon_reload_abort(struct moon_master *master);
+
+/* ---- admin.c ---- */
+MOON_MUST_CHECK enum moon_err moon_admin_open(struct moon_master *master,
+                                              struct moon_buf *error);
+void moon_admin_tick(struct moon_master *master);
+void moon_admin_requests_text(struct moon_master *master, uint32_t slot,
+                              uint64_t txn, struct moon_str text);
+bool moon_admin_reaped(struct moon_master *master, pid_t pid, int status);
+void moon_admin_close(struct moon_master *master);
+
+/* ---- dev_watch.c ---- */
+void moon_dev_watch_open(struct moon_master *master);
+void moon_dev_watch_close(struct moon_master *master);
+
+#endif
