@@ -62,5 +62,7 @@ bool moon_nearest_found(const struct moon_nearest *nearest)
     size_t longer = nearest->wanted.len > nearest->best.len
                         ? nearest->wanted.len
                         : nearest->best.len;
-    return nearest->distance != SIZE_MAX && nearest->distance <= 1 + longer / 4;
+    /* One letter in three may be wrong, in a short word one. */
+    return nearest->distance != SIZE_MAX &&
+           (nearest->distance <= 1 || nearest->distance <= longer / 3);
 }

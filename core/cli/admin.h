@@ -1,0 +1,71 @@
+/* Talking to a running node: where its admin endpoint is, and one request to
+ * it. Blocking; used by the commands that control nodes. */
+#ifndef MOON_CLI_ADMIN_H
+#define MOON_CLI_ADMIN_H
+
+#include "base/buf.h"
+#include "cli/command.h"
+#include "net/listen.h"
+
+/* The options all these commands share; a command's own ids start behind. */
+enum {
+    MOON_ADMIN_NAME = 1,
+    MOON_ADMIN_ADMIN,
+    MOON_ADMIN_RUN_DIR,
+    MOON_ADMIN_NODES,
+    MOON_ADMIN_SETTLE,
+    MOON_ADMIN_JSON,
+    MOON_ADMIN_REQUESTS,
+};
+
+#define MOON_ADMIN_OPTIONS                                                    \
+    {MOON_ADMIN_NAME, "--name", "NODE",                                       \
+     "the node of that name (default: the one that runs, if it is the only "  \
+     "one)"},                                                                 \
+        {MOON_ADMIN_ADMIN, "--admin", "ADDR",                                 \
+         "the node with that admin address; over TCP, MOONSHINE_ADMIN_TOKEN " \
+         "or MOONSHINE_ADMIN_TOKEN_FILE holds its token"},                    \
+        {MOON_ADMIN_NODES, "--nodes", "NAME,...",                             \
+         "several nodes, one after the other; stops at the first failure"},   \
+        {MOON_ADMIN_SETTLE, "--settle", "DURATION",                           \
+         "with --nodes: how long to wait between two (default: 0)"},          \
+        {MOON_ADMIN_RUN_DIR, "--run-dir", "DIR",                              \
+         "where nodes keep their admin sockets (default: as for run)"},       \
+    {                                                                         \
+        MOON_ADMIN_JSON, "--json", NULL, "print the answer as JSON"           \
+    }
+
+struct moon_admin_args {
+    const char *namez, *adminz, *run_dirz, *nodesz;
+    uint64_t settle_ms;
+    bool json, requests;
+};
+
+/* -1: go on; else the exit code to leave with. */
+int moon_admin_args_parse(struct moon_admin_args *args,
+                          const struct moon_command *command, int argc,
+                          char **argv);
+
+struct moon_admin_target {
+    struct moon_address address;
+    char namez[80]; /* of the node, or the address: for messages */
+};
+
+/* Does `act` for each node that the arguments mean, until one fails. Says
+ * which node it is about if there are several, and what is wrong if none can
+ * be found. Returns the exit code. */
+typedef int moon_admin_act(const struct moon_command *command,
+                           const struct moon_admin_args *args,
+                           const struct moon_admin_target *target);
+int moon_admin_for_each(const struct moon_command *command,
+                        const struct moon_admin_args *args,
+                        moon_admin_act *act);
+
+/* One request. Prints a good answer to standard output, a bad one to standard
+ * error; returns the exit code. */
+int moon_admin_request(const struct moon_command *command,
+                       const struct moon_admin_args *args,
+                       const struct moon_admin_target *target,
+                       const char *methodz, const char *pathz);
+
+#endif

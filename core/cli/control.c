@@ -1,0 +1,100 @@
+/* reload, rollback and stop: each asks a node to do one thing and waits until
+ * it is done. */
+#include "cli/admin.h"
+
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+static const struct moon_option options[] = {MOON_ADMIN_OPTIONS};
+
+static int run(const struct moon_command *command, int argc, char **argv,
+               moon_admin_act *act)
+{
+    struct moon_admin_args args;
+    int exit_code = moon_admin_args_parse(&args, command, argc, argv);
+    return exit_code >= 0 ? exit_code
+                          : moon_admin_for_each(command, &args, act);
+}
+
+static int post_reload(const struct moon_command *command,
+                       const struct moon_admin_args *args,
+                       const struct moon_admin_target *target)
+{
+    return moon_admin_request(command, args, target, "POST", "/-/reload");
+}
+
+static int reload(const struct moon_command *command, int argc, char **argv)
+{
+    return run(command, argc, argv, post_reload);
+}
+
+static int post_rollback(const struct moon_command *command,
+                         const struct moon_admin_args *args,
+                         const struct moon_admin_target *target)
+{
+    return moon_admin_request(command, args, target, "POST", "/-/rollback");
+}
+
+static int rollback(const struct moon_command *command, int argc, char **argv)
+{
+    return run(command, argc, argv, post_rollback);
+}
+
+/* The node gives up its admin address last, so "nobody listens" is "gone". */
+static int post_stop(const struct moon_command *command,
+                     const struct moon_admin_args *args,
+                     const struct moon_admin_target *target)
+{
+    const struct timespec pause = {.tv_nsec = 20 * 1000000};
+    int exit_code =
+        moon_admin_request(command, args, target, "POST", "/-/stop");
+    int fd;
+    if (exit_code != MOON_EXIT_OK)
+        return exit_code;
+    (void)fflush(stdout);
+    while (moon_connect(&target->address, 1000, &fd) == MOON_OK) {
+        (void)close(fd);
+        (void)nanosleep(&pause, NULL);
+    }
+    return MOON_EXIT_OK;
+}
+
+static int stop(const struct moon_command *command, int argc, char **argv)
+{
+    return run(command, argc, argv, post_stop);
+}
+
+const struct moon_command moon_command_reload = {
+    .namez = "reload",
+    .usagez = "[OPTION]...",
+    .summaryz = "Load the scripts of a running node anew, on all its workers",
+    .detailz = "Waits for the outcome: prints \"generation 7 live on 4 workers "
+               "(12 routes)\" and exits with 0, or the error and exits with "
+               "1; then the code that served before serves on.",
+    .options = options,
+    .option_count = MOON_COUNT(options),
+    .run = reload,
+};
+
+const struct moon_command moon_command_rollback = {
+    .namez = "rollback",
+    .usagez = "[OPTION]...",
+    .summaryz = "Return a running node to the code it served before",
+    .detailz = "The last three sets of code that went live are kept in the "
+               "state directory; what is on disk now is not read.",
+    .options = options,
+    .option_count = MOON_COUNT(options),
+    .run = rollback,
+};
+
+const struct moon_command moon_command_stop = {
+    .namez = "stop",
+    .usagez = "[OPTION]...",
+    .summaryz = "Drain a running node and end it",
+    .detailz = "What is in flight is finished first (up to drain_timeout). "
+               "Returns once the node is gone.",
+    .options = options,
+    .option_count = MOON_COUNT(options),
+    .run = stop,
+};
