@@ -324,6 +324,8 @@ static void abandon(struct moon_netx *n)
     struct moon_exchange *x = &n->x;
     void *ctx = server->handler.ctx;
     bool answered = x->state == MOON_X_ANSWERED;
+    if (x->conn == NULL)
+        return; /* its answer is out, and being reported */
     x->conn = NULL;
     if (n->holds & MOON_HOLD_OUTPUT)
         x->client_gone = true;

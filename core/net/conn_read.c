@@ -53,7 +53,7 @@ void moon_conn_refuse(struct moon_conn *conn, struct moon_netx *n, int status,
         n->in->refs++;
     }
     server->handler.on_bad_request(server->handler.ctx, x, status, why);
-    if (x->state < MOON_X_STREAM && !x->held_by_app)
+    if (!conn->dead && x->state < MOON_X_STREAM && !x->held_by_app)
         moon_conn_answer_plain(n, status, why);
 }
 
@@ -93,7 +93,7 @@ static void head_complete(struct moon_conn *conn, struct moon_netx *n)
     x->body.complete = n->input_done;
     n->announced = true;
     server->handler.on_head(server->handler.ctx, x);
-    if (x->state >= MOON_X_STREAM || x->held_by_app)
+    if (conn->dead || x->state >= MOON_X_STREAM || x->held_by_app)
         return;
     if (MOON_LIKELY(n->input_done)) {
         if (MOON_UNLIKELY(x->body.mode == MOON_BODY_FILE) &&

@@ -16,9 +16,9 @@ static void fire(struct moon_wheel *wheel, struct moon_timer *timer)
     }
     struct moon_netx *n = MOON_CONTAINER(timer, struct moon_netx, timer);
     server->stats.timeouts++;
-    server->handler.on_timeout(server->handler.ctx, &n->x);
     struct moon_conn *conn = n->x.conn;
-    if (conn == NULL)
+    server->handler.on_timeout(server->handler.ctx, &n->x);
+    if (conn == NULL || conn->dead)
         return;
     if (n->x.state == MOON_X_BODY)
         moon_conn_refuse(conn, n, 408, "the request did not arrive in time");
