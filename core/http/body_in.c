@@ -9,8 +9,9 @@ enum { SIZE_DIGITS = 15 };
 
 enum state {
     LENGTH_DATA,
-    SIZE,       /* in the digits */
-    SIZE_SPACE, /* after white space that only an extension may follow */
+    SIZE,            /* in the digits */
+    SIZE_SPACE,      /* after white space that only an extension may follow */
+    EXTENSION_START, /* after a semicolon: a name must follow */
     EXTENSION,
     SIZE_LF,
     DATA,
@@ -83,12 +84,21 @@ static bool on_size(struct moon_body_in *body, char ch)
     if (ch == '\r')
         body->state = SIZE_LF;
     else if (ch == ';')
-        body->state = EXTENSION;
+        body->state = EXTENSION_START;
     else if (ch == ' ' || ch == '\t')
         body->state = SIZE_SPACE;
     else
         return bad(body, "bad chunk size");
     return true;
+}
+
+static bool on_extension_start(struct moon_body_in *body, char ch)
+{
+    if (moon_char_is(ch, MOON_CHAR_TOKEN))
+        body->state = EXTENSION;
+    else if (ch != ' ' && ch != '\t')
+        return bad(body, "bad chunk extension");
+    return count_extra(body);
 }
 
 static bool on_extension(struct moon_body_in *body, char ch)
@@ -97,7 +107,9 @@ static bool on_extension(struct moon_body_in *body, char ch)
         body->state = SIZE_LF;
         return true;
     }
-    if (!moon_char_is(ch, MOON_CHAR_VALUE))
+    if (ch == ';')
+        body->state = EXTENSION_START;
+    else if (!moon_char_is(ch, MOON_CHAR_VALUE))
         return bad(body, "bad chunk extension");
     return count_extra(body);
 }
@@ -105,7 +117,7 @@ static bool on_extension(struct moon_body_in *body, char ch)
 static bool on_size_space(struct moon_body_in *body, char ch)
 {
     if (ch == ';')
-        body->state = EXTENSION;
+        body->state = EXTENSION_START;
     else if (ch != ' ' && ch != '\t')
         return bad(body, "space after a chunk size");
     return count_extra(body);
@@ -185,6 +197,8 @@ static bool on_framing(struct moon_body_in *body, char ch)
         return on_size(body, ch);
     case SIZE_SPACE:
         return on_size_space(body, ch);
+    case EXTENSION_START:
+        return on_extension_start(body, ch);
     case EXTENSION:
         return on_extension(body, ch);
     case SIZE_LF:

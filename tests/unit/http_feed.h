@@ -10,7 +10,7 @@
 
 #include "base/buf.h"
 
-enum { FEED_TEXT = 4096 };
+enum { FEED_TEXT = 40000 };
 
 static MOON_UNUSED const struct moon_http_limits feed_limits = {8192, 32768,
                                                                 100};
