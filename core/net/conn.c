@@ -39,8 +39,6 @@ bool moon_conn_is_idle(const struct moon_conn *conn)
 }
 
 static void on_poll(uv_poll_t *handle, int status, int events);
-static void on_closed(uv_handle_t *handle);
-
 static void set_poll(struct moon_conn *conn, int events)
 {
     if (MOON_LIKELY(conn->polled == events))
@@ -211,7 +209,7 @@ static void on_poll(uv_poll_t *handle, int status, int events)
             conn->quiet = true;
     }
     if (MOON_UNLIKELY((events & (UV_DISCONNECT | UV_PRIORITIZED)) != 0) &&
-        !conn->dead && !moon_conn_wants_input(conn))
+        !conn->dead && conn->cur != NULL && !moon_conn_wants_input(conn))
         on_hangup(conn);
     conn->active = false;
     moon_conn_settle(conn);
@@ -235,6 +233,23 @@ void moon_conn_requeue(struct moon_conn *conn)
     moon_server_wake(server);
 }
 
+static void conn_free(struct moon_conn *conn)
+{
+    struct moon_server *server = conn->server;
+    free(conn);
+    server->open_handles--;
+    moon_server_one_less(server);
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    struct moon_conn *conn =
+        MOON_CONTAINER((uv_poll_t *)handle, struct moon_conn, poll);
+    conn->closed = true;
+    if (!conn->on_turn) /* else the turn list still leads to it */
+        conn_free(conn);
+}
+
 void moon_conn_run_turn(struct moon_server *server)
 {
     struct moon_conn *list = server->turn;
@@ -246,9 +261,8 @@ void moon_conn_run_turn(struct moon_server *server)
         list = conn->turn_next;
         conn->on_turn = false;
         if (conn->dead) {
-            /* Its handle was kept from closing, so that the list stays
-             * sound. */
-            uv_close((uv_handle_t *)&conn->poll, on_closed);
+            if (conn->closed)
+                conn_free(conn);
             continue;
         }
         if (!conn->broken && !conn->lingering) {
@@ -306,16 +320,6 @@ void moon_conn_open(struct moon_server *server, int fd,
     moon_conn_settle(conn);
 }
 
-static void on_closed(uv_handle_t *handle)
-{
-    struct moon_conn *conn =
-        MOON_CONTAINER((uv_poll_t *)handle, struct moon_conn, poll);
-    struct moon_server *server = conn->server;
-    free(conn);
-    server->open_handles--;
-    moon_server_one_less(server);
-}
-
 /* The exchange loses its connection. Whoever holds it is told, from here:
  * nothing of the application is on the stack. */
 static void abandon(struct moon_netx *n)
@@ -355,11 +359,12 @@ void moon_conn_close(struct moon_conn *conn)
         conn->next->prev = conn->prev;
     server->conn_count--;
     moon_outq_clear(&conn->out, &server->outpool);
-    uv_poll_stop(&conn->poll);
     if (conn->reset) {
         struct linger now = {.l_onoff = 1, .l_linger = 0};
         setsockopt(conn->fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
     }
+    /* In this order: once closed, the number may be another connection's. */
+    uv_close((uv_handle_t *)&conn->poll, on_closed);
     close(conn->fd);
 
     struct moon_netx *cur = conn->cur;
@@ -380,6 +385,4 @@ void moon_conn_close(struct moon_conn *conn)
     moon_inbuf_drop(server, conn->in);
     conn->in = NULL;
     moon_listener_share(server);
-    if (!conn->on_turn)
-        uv_close((uv_handle_t *)&conn->poll, on_closed);
 }

@@ -114,6 +114,7 @@ struct moon_conn {
     bool needs_linger : 1;
     bool reset : 1; /* close so that the client knows it was cut off */
     bool dead : 1;
+    bool closed : 1;  /* the handle's last callback ran */
     bool broken : 1;  /* to be closed at the next settle */
     bool on_turn : 1; /* in the turn list */
     bool active : 1;  /* its own code is on the stack */
@@ -224,7 +225,6 @@ void moon_conn_run_input(struct moon_conn *conn);
  * one that is being answered. */
 void moon_conn_refuse(struct moon_conn *conn, struct moon_netx *n, int status,
                       const char *why);
-
 
 /* conn_body.c */
 /* Takes pieces of a request's body; ctx is the moon_netx. */
