@@ -170,6 +170,33 @@ bool moon_lua_http_date_parse(const char *text, size_t len, double *when);
 /* Unescaped pairs of a urlencoded text, walked with a cursor. */
 bool moon_lua_form_next(moon_cursor *cursor, moon_bytes *name,
                         moon_bytes *value);
+
+/* ---- tcp: vm/vm_api_tcp.c ----
+ * An operation returns 0 done, 1 wait: yield, then ask for the outcome;
+ * negative: failed, moon_tcp_error says why. Received bytes, and those that
+ * came before a failure, live until the socket's next call. */
+typedef struct moon_tcp moon_tcp;
+moon_tcp *moon_tcp_new(void); /* NULL: no memory */
+void moon_tcp_free(moon_tcp *tcp);
+const char *moon_tcp_error(const moon_tcp *tcp);
+void moon_tcp_set_timeouts(moon_tcp *tcp, double connect_ms, double send_ms,
+                           double read_ms);
+void moon_tcp_set_limit(moon_tcp *tcp, double bytes);
+/* port 0: `host` is the path of a unix socket. `pool` names the idle
+ * connections that may be used instead. */
+int moon_tcp_connect(moon_tcp *tcp, const char *host, size_t host_len,
+                     uint16_t port, const char *pool, size_t pool_len);
+int moon_tcp_send(moon_tcp *tcp, const char *bytes, size_t len);
+/* Outcome of a connect or send. */
+int moon_tcp_outcome(moon_tcp *tcp);
+/* kind: 0 size, 1 line, 2 all, 3 any, 4 until `pattern`; 2 is returned when
+ * the pattern was met. */
+int moon_tcp_receive(moon_tcp *tcp, int kind, double size, const char *pattern,
+                     size_t len, moon_bytes *out);
+int moon_tcp_received(moon_tcp *tcp, moon_bytes *out);
+int moon_tcp_set_keepalive(moon_tcp *tcp, double idle_ms, uint32_t max);
+int moon_tcp_reused(moon_tcp *tcp); /* -1: not connected */
+int moon_tcp_close(moon_tcp *tcp);
 /* ffi:end */
 #pragma GCC visibility pop
 

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "vm/abi.h"
+#include "vm/vm_api_tcp.h"
 #include "vm/vm_internal.h"
 
 #include <stdlib.h>
@@ -72,6 +73,8 @@ struct moon_task *moon_task_acquire(struct moon_vm *vm,
 void moon_task_release(struct moon_task *task)
 {
     struct moon_vm *vm = task->vm;
+    if (MOON_UNLIKELY(task->sockets != NULL))
+        moon_tcp_end_task(task);
     if (task->prev != NULL)
         task->prev->next = task->next;
     else

@@ -62,6 +62,7 @@ struct moon_task {
     uint64_t waiting_since_ns;
     uv_timer_t timer; /* park's deadline; initialised with the task */
     bool timer_open;
+    struct moon_tcp *sockets;      /* connected for it, closed at its end */
     struct moon_task *prev, *next; /* live tasks of the VM */
     struct moon_task *ready_next;  /* the ready queue */
 };
