@@ -23,6 +23,7 @@ set(MOONSHINE_LUA_FILES
   moonshine/scope.lua
   moonshine/stages.lua
   moonshine/tasks.lua
+  moonshine/tcp.lua
   moonshine/timers.lua
   moonshine/units.lua
   moonshine/url.lua

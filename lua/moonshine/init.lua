@@ -5,6 +5,7 @@ local encode = require "moonshine.encode"
 local fault = require "moonshine.fault"
 local native = require "moonshine.native"
 local tasks = require "moonshine.tasks"
+local tcp = require "moonshine.tcp"
 local timers = require "moonshine.timers"
 local log = require "moonshine.log"
 
@@ -20,6 +21,7 @@ local M = {
     all = tasks.all,
     spawn = tasks.spawn,
     every = timers.every,
+    tcp = tcp.new,
     json = native.json,
     log = log,
     encode = encode,
