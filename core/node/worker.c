@@ -5,6 +5,7 @@
 #include "node/layers.h"
 #include "node/process.h"
 #include "vm/budget.h"
+#include "vm/tcp_pool.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -353,6 +354,7 @@ static void tear_down(struct moon_worker *worker)
 {
     moon_server_destroy(worker->server, count_closed, NULL);
     worker->server = NULL;
+    moon_pool_close();
     moon_builder_destroy(worker->builder, NULL, NULL);
     uv_close((uv_handle_t *)&worker->signals, NULL);
     uv_close((uv_handle_t *)&worker->control, NULL);
