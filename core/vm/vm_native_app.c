@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <lauxlib.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -83,20 +84,21 @@ static struct moon_strs list_field(lua_State *L, struct moon_app *app,
 
 /* ---- routes ---- */
 
-/* Leaves -1 and raises nothing for no directory; raises for a bad one. */
-static int open_dir(lua_State *L, int table)
+/* The route's directory, if it has one. */
+static enum moon_err open_dir(lua_State *L, struct moon_route *route, int table,
+                              char *error, size_t error_size)
 {
     lua_getfield(L, table, "dir");
     const char *dir = lua_tostring(L, -1);
-    if (dir == NULL) {
-        lua_pop(L, 1);
-        return -1;
+    if (dir != NULL) {
+        route->dir_fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (route->dir_fd < 0)
+            (void)snprintf(error, error_size, "cannot open %s: %s", dir,
+                           strerror(errno));
     }
-    int fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        luaL_error(L, "cannot open directory %s: %s", dir, strerror(errno));
+    bool opened = dir == NULL || route->dir_fd >= 0;
     lua_pop(L, 1);
-    return fd;
+    return opened ? MOON_OK : MOON_ESYS;
 }
 
 static void fill_route(lua_State *L, struct moon_app *app,
@@ -123,7 +125,6 @@ static void fill_route(lua_State *L, struct moon_app *app,
     route->fallback = text_field(L, app, table, "fallback");
     route->max_age_s = (int64_t)number_field(L, table, "max_age", -1);
     route->immutable = bool_field(L, table, "immutable");
-    route->dir_fd = open_dir(L, table);
 }
 
 /* add_route{...} -> id; or nil, message, id of the route that is there */
@@ -138,10 +139,12 @@ static int add_route(lua_State *L)
     fill_route(L, app, route, 1);
     char error[200] = "";
     int other = MOON_NO_ROUTE;
-    enum moon_err err = moon_router_add(
-        app->router, (uint32_t)number_field(L, 1, "method_bits", 0),
-        bool_field(L, 1, "any"), route->pattern, id, &other, error,
-        sizeof error);
+    enum moon_err err = open_dir(L, route, 1, error, sizeof(error));
+    if (err == MOON_OK)
+        err = moon_router_add(app->router,
+                              (uint32_t)number_field(L, 1, "method_bits", 0),
+                              bool_field(L, 1, "any"), route->pattern, id,
+                              &other, error, sizeof(error));
     if (err == MOON_OK) {
         lua_pushinteger(L, id);
         return 1;

@@ -7,16 +7,21 @@ local App = setmetatable({}, { __index = scope.Scope })
 
 local M = {}
 
-local function unknown(_, key)
-    fault.raise("an app has no method '%s'%s", tostring(key),
-        fault.hint(key, setmetatable({}, { __index = scope.Scope })))
+local function unknown(key)
+    local names = {}
+    for _, methods in ipairs { App, scope.Scope } do
+        for name in pairs(methods) do
+            names[name] = true
+        end
+    end
+    fault.raise("an app has no method '%s'%s", tostring(key), fault.hint(key, names))
 end
 
 M.metatable = {
     __index = function(app, key)
         local value = App[key]
         if value == nil and type(key) == "string" and rawget(app, "ready") then
-            unknown(app, key)
+            unknown(key)
         end
         return value
     end,

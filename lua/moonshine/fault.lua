@@ -53,7 +53,7 @@ end
 --- The key of `names` (a table by name) that looks most like `name`, or nil.
 function M.nearest(name, names)
     name = tostring(name)
-    local best, least = nil, math.max(2, math.floor(#name / 3)) + 1
+    local best, least = nil, math.max(1, math.floor(#name / 3)) + 1
     for candidate in pairs(names) do
         if type(candidate) == "string" and candidate:sub(1, 1) ~= "_" then
             local d = distance(name:lower(), candidate:lower())

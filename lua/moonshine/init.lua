@@ -27,6 +27,7 @@ local M = {
     encode = encode,
     decode = encode.decode,
     version = info.version,
+    dev = info.dev,
 }
 
 --- Seconds since 1970, with a fraction.
