@@ -1,6 +1,7 @@
 #include "vm/vm_api.h"
 
 #include "http/query.h"
+#include "vm/task.h"
 
 #include <errno.h>
 #include <unistd.h>
@@ -213,6 +214,12 @@ int moon_req_scope(moon_slot *slot)
 {
     const struct moon_exchange *x = moon_slot_x(slot);
     return x == NULL ? 0 : x->scope;
+}
+
+uint32_t moon_req_current(void)
+{
+    const struct moon_task *task = moon_task_running();
+    return task == NULL ? 0 : task->slot;
 }
 
 int moon_req_auto_status(moon_slot *slot)

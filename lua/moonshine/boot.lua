@@ -5,6 +5,7 @@ local chain = require "moonshine.chain"
 local context = require "moonshine.context"
 local coro = require "moonshine.coro"
 local fail = require "moonshine.fail"
+local fault = require "moonshine.fault"
 local freeze = require "moonshine.freeze"
 local guard = require "moonshine.guard"
 local loader = require "moonshine.loader"
@@ -32,14 +33,21 @@ local starting -- the task that runs on_start, until it is over
 -- A LuaJIT with room for the traces of many routes.
 jit.opt.start("maxtrace=4000", "maxrecord=8000", "maxmcode=8192", "maxirconst=1000")
 
+function fault.route_place()
+    local c = chain.contexts[C.moon_req_current()]
+    return c and c[8] and c[8].source
+end
+
 local function run_starts(with_checks)
     starting = C.moon_task_current()
     for _, fn in ipairs(app.starts) do
         fn()
     end
     if with_checks then
+        -- Kits that help a check are loaded only where checks run.
+        local kit = package.preload["moonshine.test"] and require "moonshine.test" or nil
         for _, fn in ipairs(app.checks) do
-            fn(require "moonshine.test")
+            fn(kit)
         end
     end
     starting = nil

@@ -25,10 +25,16 @@ function M.where(level)
     end
 end
 
+--- Where the running request's route was registered: the place to name when a
+--- tail call (`return c:url(...)`) left no frame of the caller. Set by boot.
+function M.route_place()
+    return nil
+end
+
 --- Raises with the caller's place in front.
 function M.raise(format, ...)
     local message = select("#", ...) > 0 and format:format(...) or format
-    local place = M.where(3)
+    local place = M.where(3) or M.route_place()
     error(place and place .. ": " .. message or message, 0)
 end
 

@@ -1,0 +1,647 @@
+"""What a Lua application sees and does: results, the context, failures."""
+
+import pytest
+
+from support.node import eventually
+
+APP = r"""
+local moonshine = require "moonshine"
+local app = moonshine.app()
+
+local function order(name)
+    return function(c, proceed)
+        c:set("order", (c:get("order") or "") .. name)
+        local body, status = proceed(c)
+        c:add_header("X-Order", name)
+        return body, status
+    end
+end
+
+app:get("/text", function() return "text" end)
+app:get("/json", function() return { list = { 1, 2 }, none = moonshine.json.null } end)
+app:get("/empty-list", function() return moonshine.json.array {} end)
+app:get("/status", function() return { made = true }, 201, { ["X-Made"] = "yes", ["X-Two"] = { "a", "b" } } end)
+app:get("/nothing", function() end)
+app:get("/only-status", function() return nil, 404 end)
+app:get("/number", function() return 42 end)
+app:get("/bad-status", function() return "x", "201" end)
+app:get("/unencodable", function() return { f = print } end)
+app:get("/set/:how", function(c)
+    local how = c:param("how")
+    if how == "text" then c:text("t", 202)
+    elseif how == "html" then c:html("<p>")
+    elseif how == "json" then c:json({ 1 }, 203)
+    elseif how == "bytes" then c:bytes("\0\1", "image/x")
+    elseif how == "both" then c:text("stored") return "returned"
+    elseif how == "status" then c:status(418) end
+end)
+app:get("/redirect", function(c) c:redirect("/to here?a=b\r\nX: y") end)
+app:post("/redirect", function(c) c:redirect("/done") end)
+
+app:get("/params/:a/:n<int>/*rest", function(c)
+    return { a = c:param("a"), n = c:param("n"), rest = c:param("rest"), none = c:param("b") == nil }
+end)
+app:get("/query", function(c)
+    return { a = c:query("a"), d = c:query("none", "default"), all = c:query_all("a"), map = c:queries(),
+             raw = c:raw_query() }
+end)
+app:get("/int", function(c) return { n = c:query_int("n", { default = 5, min = 1, max = 9 }) } end)
+app:any("/request", function(c)
+    return { method = c:method(), path = c:path(), route = c:route(), id = c:request_id(), ip = c:ip(),
+        scheme = c:scheme(), host = c:host(), generation = c:generation(), ua = c:header("USER-AGENT"),
+        ua2 = c:headers()["User-Agent"], cookie = c:cookie("b"), cookies = c:cookies(), closing = c:closing() }
+end)
+app:get("/cookies", function(c)
+    c:set_cookie("a", "1")
+    c:set_cookie("b", "2", { max_age = "1h", path = "/x", same_site = "strict", secure = true, http_only = false })
+    c:set_cookie("gone", nil)
+    return "set"
+end)
+app:get("/headers", function(c)
+    c:set_header("X-A", 1) c:add_header("X-A", "2") c:set_header("X-B", "b") c:set_header("X-B", nil)
+    return { a = c:response_header("x-a"), b = c:response_header("x-b") == nil }
+end)
+app:get("/bad-header", function(c) c:set_header("X-A", "a\r\nX-Evil: 1") return "never" end)
+app:get("/own-header", function(c) c:set_header("Content-Length", "1") return "never" end)
+app:post("/body", function(c) c:bytes(c:body(), c:header("Content-Type")) end)
+app:post("/form", function(c) return { a = c:form("a"), all = c:forms() } end)
+app:post("/file", function(c)
+    local file, sum = c:body_file(), 0
+    for piece in file.read, file do sum = sum + #piece end
+    return { size = file.size, sum = sum }
+end, { body = "file" })
+app:post("/streamed", function(c)
+    local sum, pieces = 0, 0
+    while true do
+        local piece, why = c:read()
+        if not piece then return { sum = sum, pieces = pieces, why = why } end
+        sum, pieces = sum + #piece, pieces + 1
+    end
+end, { body = "stream", body_limit = "64m" })
+
+app:group("/order", order "a", function(group)
+    group:use(order "b")
+    group:get("/one", order "c", function(c) return c:get("order") end)
+    group:use(order "d")
+    group:get("/two", function(c) return c:get("order") end)
+end)
+app:get("/end-early", function() return "early", 202 end, function() error("never") end)
+app:get("/silent", function(c, proceed) proceed(c) end, function() return { inner = 1 }, 201 end)
+app:get("/twice", function(c, proceed) proceed(c) return proceed(c) end, function() return "x" end)
+app:get("/wrong-c", function(_, proceed) return proceed({}) end, function() return "x" end)
+app:get("/pcall", function(c, proceed)
+    local ok, err = pcall(proceed, c)
+    return { ok = ok, err = tostring(err) }
+end, function() error("inner") end)
+local object = setmetatable({ name = "object" }, { __call = function(_, c, proceed)
+    c:set_header("X-Object", "1") return proceed(c)
+end })
+app:get("/object", object, function() return "x" end)
+
+app:get("/fail", function(c)
+    c:set_header("X-Kept", "1") c:set_header("ETag", '"a"') c:set_header("Cache-Control", "max-age=60")
+    c:fail(422, "wrong", { name = "missing" }, { ["X-Why"] = "name" })
+end)
+app:get("/error", function() error("secret") end)
+app:get("/error-table", function() error({ code = 7 }) end)
+app:get("/params-typo", function(c) return c.params end)
+app:get("/assign", function(c) c.user = 1 end)
+local kept
+app:get("/keep", function(c) kept = c return "kept" end)
+app:get("/kept", function() return kept:path() end)
+app:get("/nocolon", function(c) return c.param("a") end)
+app:get("/global", function() leaked = 1 end)
+app:get("/undefined", function() return undefined_name end)
+app:get("/exit", function() os.exit(1) end)
+app:get("/print", function() print("printed", 1, nil) return "ok" end)
+app:get("/log", function(c) c:log("warn", "noted", { n = 1, s = "x y" }) return "ok" end)
+app:get("/named/:id<int>/x", function(c) return c:url("named", { id = 7 }, { q = "a b", l = { 1, 2 } }) end,
+    { name = "named" })
+app:get("/url-missing", function(c) return c:url("named", {}) end)
+app:get("/url-unknown", function(c) return c:url("nmed") end)
+
+app:get("/after", function(c)
+    c:defer(function() print("deferred one") end)
+    c:defer(function() print("deferred two") end)
+    c:after(function() print("after " .. c:path()) end)
+    return "x"
+end)
+app:get("/defer-error", function(c) c:defer(function() print("deferred anyway") end) error("x") end)
+
+app:get("/send", function(c) c:send_file("files/a.txt", { max_age = 60 }) end)
+app:get("/send-out", function(c) c:send_file("../" .. c:query("f"), { root = "files" }) end)
+app:get("/download", function(c) c:send_file("a.txt", { root = "files", download = "naïve.txt" }) end)
+app:static("/static", "files")
+
+app:on(404, { error = "no such page" })
+return app
+"""
+
+
+@pytest.fixture(scope="module")
+def node(start_shared):
+    return start_shared({"app.lua": APP, "files/a.txt": "file a\n", "out.txt": "out"})
+
+
+def test_results(node):
+    r = node.get("/text")
+    assert (r.status, r.body, r.header("Content-Type")) == (200, b"text", "text/plain; charset=utf-8")
+    r = node.get("/json")
+    assert r.json() == {"list": [1, 2], "none": None}
+    assert r.header("Content-Type") == "application/json"
+    assert node.get("/empty-list").body == b"[]"
+    r = node.get("/status")
+    assert r.status == 201 and r.header("X-Made") == "yes" and r.all("X-Two") == ["a", "b"]
+    r = node.get("/nothing")
+    assert r.status == 204 and r.body == b"" and r.header("Content-Type") is None
+    assert node.get("/only-status").status == 404
+
+
+@pytest.mark.parametrize("path, words", [
+    ("/number", "returned a number"),
+    ("/bad-status", "second result must be a status"),
+    ("/unencodable", "function at .f"),
+])
+def test_bad_results(node, path, words):
+    assert node.get(path).status == 500
+    line = node.wait_log(r"request failed: (.*%s.*)" % words)[1]
+    assert "app.lua:" in line and "kind=result" in line
+
+
+@pytest.mark.parametrize("how, status, body, mime", [
+    ("text", 202, b"t", "text/plain; charset=utf-8"),
+    ("html", 200, b"<p>", "text/html; charset=utf-8"),
+    ("json", 203, b"[1]", "application/json"),
+    ("bytes", 200, b"\0\1", "image/x"),
+    ("both", 200, b"returned", "text/plain; charset=utf-8"),
+    ("status", 418, b"", None),
+])
+def test_stored_responses(node, how, status, body, mime):
+    r = node.get("/set/" + how)
+    assert (r.status, r.body, r.header("Content-Type")) == (status, body, mime)
+
+
+def test_redirects(node):
+    r = node.get("/redirect")
+    assert r.status == 302 and r.header("X") is None
+    assert r.header("Location") == "/to%20here?a=b%0D%0AX:%20y"
+    assert node.request("POST", "/redirect", body=b"").status == 303
+
+
+def test_parameters(node):
+    assert node.get("/params/a%20b/12/x/y").json() == {"a": "a b", "n": 12, "rest": "x/y", "none": True}
+    assert node.get("/query?a=1&a=%32+3&b").json() == {
+        "a": "1", "d": "default", "all": ["1", "2 3"], "map": {"a": "1", "b": ""},
+        "raw": "a=1&a=%32+3&b"}
+    assert node.get("/int").json() == {"n": 5}
+    assert node.get("/int?n=9").json() == {"n": 9}
+    for bad in ("10", "0", "x", "1.5", "1e3"):
+        r = node.get("/int?n=" + bad)
+        assert r.status == 400 and "n must be" in r.text, bad
+
+
+def test_too_many_arguments(node):
+    many = "&".join(f"a{i}=1" for i in range(101))
+    assert node.get("/query?" + many).status == 400
+
+
+def test_request(node):
+    seen = node.request("BREW", "/request?x", {"User-Agent": "t", "Cookie": "a=1; b=2"}).json()
+    assert seen["method"] == "BREW" and seen["path"] == "/request" and seen["route"] == "/request"
+    assert seen["ua"] == seen["ua2"] == "t" and seen["scheme"] == "http"
+    assert seen["cookie"] == "2" and seen["cookies"] == {"a": "1", "b": "2"}
+    assert len(seen["id"]) >= 8 and seen["generation"] == 1 and seen["closing"] is False
+
+
+def test_cookies(node):
+    assert node.get("/cookies").all("Set-Cookie") == [
+        "a=1; Path=/; HttpOnly; SameSite=Lax",
+        "b=2; Max-Age=3600; Path=/x; Secure; SameSite=Strict",
+        "gone=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax"]
+
+
+def test_headers(node):
+    r = node.get("/headers")
+    assert r.all("X-A") == ["1", "2"] and r.header("X-B") is None
+    assert r.json() == {"a": "1", "b": True}
+    for path in ("/bad-header", "/own-header"):
+        r = node.get(path)
+        assert r.status == 500 and r.header("X-Evil") is None
+    node.wait_log(r"c:set_header: the header \W+X-A")
+
+
+def test_bodies(node):
+    for size in (0, 5, 100_000, 900_000):
+        r = node.request("POST", "/body", {"Content-Type": "a/b"}, b"x" * size)
+        assert r.status == 200 and r.body == b"x" * size and r.header("Content-Type") == "a/b"
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert node.request("POST", "/form", form, b"a=1&b=%41+b&a=2").json() == {
+        "a": "1", "all": {"a": "1", "b": "A b"}}
+    assert node.request("POST", "/form", {"Content-Type": "text/plain"}, b"a=1").status == 415
+    assert node.request("POST", "/file", None, b"y" * 300_000).json() == {"size": 300000, "sum": 300000}
+
+
+def test_streamed_body(node):
+    with node.connect() as client:
+        client.send(b"POST /streamed HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(50):
+            client.send(b"2710\r\n" + b"z" * 10000 + b"\r\n")
+        client.send(b"0\r\n\r\n")
+        r = client.read_response().json()
+    assert r["sum"] == 500_000 and r["pieces"] >= 2
+    assert node.request("POST", "/streamed", None, b"q" * 3_000_000).json()["sum"] == 3_000_000
+
+
+def test_middleware(node):
+    r = node.get("/order/one")
+    assert r.text == "abc" and r.all("X-Order") == ["c", "b", "a"]
+    assert node.get("/order/two").text == "abd"
+    r = node.get("/end-early")
+    assert (r.status, r.text) == (202, "early")
+    r = node.get("/silent")
+    assert (r.status, r.json()) == (201, {"inner": 1})
+    assert node.get("/twice").status == 500
+    node.wait_log(r"app.lua:\d+: proceed\(c\) may be called once")
+    assert node.get("/wrong-c").status == 500
+    node.wait_log(r"app.lua:\d+: proceed\(c\) takes the context c")
+    seen = node.get("/pcall").json()
+    assert seen["ok"] is False and seen["err"].endswith("inner")
+    assert node.get("/object").header("X-Object") == "1"
+
+
+def test_wanted_failure(node):
+    r = node.get("/fail", {"Accept": "application/json"})
+    assert r.status == 422 and r.header("X-Kept") == "1" and r.header("X-Why") == "name"
+    assert r.header("ETag") is None and r.header("Cache-Control") is None
+    assert r.header("Content-Type") == "application/problem+json"
+    body = r.json()
+    assert body["status"] == 422 and body["detail"] == "wrong" and body["details"] == {"name": "missing"}
+
+
+def test_errors_say_nothing_to_the_client(node):
+    r = node.get("/error")
+    assert r.status == 500 and b"secret" not in r.body and b"app.lua" not in r.body
+    line = node.wait_log(r"request failed: app.lua:\d+: secret.*")[0]
+    assert r.header("X-Request-Id") in line and "traceback" in line and "route=/error" in line
+    assert node.get("/error-table").status == 500
+
+
+@pytest.mark.parametrize("path, words", [
+    ("/params-typo", "c has no method 'params', did you mean 'param'"),
+    ("/assign", "c.user cannot be assigned"),
+    ("/nocolon", "call it with a colon"),
+    ("/global", "assignment to the new global 'leaked'"),
+    ("/undefined", "the global 'undefined_name' is not defined"),
+    ("/exit", "os.exit would end the worker"),
+    ("/url-missing", "url of 'named'"),
+    ("/url-unknown", "no route is named 'nmed', did you mean 'named'"),
+])
+def test_wrong_use_names_the_line(node, path, words):
+    assert node.get(path).status == 500
+    node.wait_log(r"request failed: app.lua:\d+: " + words.replace("(", r"\("))
+
+
+def test_context_dies_with_its_request(node):
+    assert node.get("/keep").status == 200
+    assert node.get("/kept").status == 500
+    node.wait_log("c is used after its request ended")
+
+
+def test_log(node):
+    assert node.get("/print").text == "ok"
+    node.wait_log(r"printed\s+1\s+nil")
+    r = node.get("/log")
+    line = node.wait_log(r"warn +noted.*")[0]
+    assert r.header("X-Request-Id") in line and "n=1" in line and 's="x y"' in line
+
+
+def test_urls(node):
+    assert node.get("/named/1/x").text == "/named/7/x?l=1&l=2&q=a%20b"
+
+
+def test_after_and_defer(node):
+    assert node.get("/after").text == "x"
+    node.wait_log(r"(?s)after /after.*deferred two.*deferred one")
+    assert node.get("/defer-error").status == 500
+    node.wait_log("deferred anyway")
+
+
+def test_files(node):
+    r = node.get("/send")
+    assert r.text == "file a\n" and r.header("Content-Type") == "text/plain; charset=utf-8"
+    assert "max-age=60" in r.header("Cache-Control")
+    assert node.get("/send", {"If-None-Match": r.header("ETag")}).status == 304
+    part = node.get("/send", {"Range": "bytes=5-"})
+    assert part.status == 206 and part.text == "a\n"
+    assert node.get("/send-out?f=out.txt").status == 404
+    assert node.get("/send-out?f=files/none").status == 404
+    r = node.get("/download")
+    assert r.header("Content-Disposition") == \
+        "attachment; filename=\"na__ve.txt\"; filename*=UTF-8''na%C3%AFve.txt"
+    assert node.get("/static/a.txt").text == "file a\n"
+    assert node.get("/static/none").json() == {"error": "no such page"}
+
+
+def test_fixed_hook(node):
+    r = node.get("/none")
+    assert r.status == 404 and r.json() == {"error": "no such page"}
+
+
+SHAPED = r"""
+app:on_error(function(c, err)
+    return { kind = err.kind, status = err.status, message = err.message, route = err.route,
+             id = err.request_id == c:request_id(), value = type(err.value), details = err.details }, err.status
+end)
+app:get("/error", function() error("oops") end)
+app:get("/table", function() error({ a = 1 }) end)
+app:get("/fail", function(c) c:fail(409, "conflict", { a = 1 }) end)
+app:get("/spin", function() while true do end end, { cpu_limit = "50ms" })
+app:get("/result", function() return true end)
+app:get("/slow", function() moonshine.sleep(10) end, { timeout = "100ms" })
+app:get("/teapot", function(c) c:fail(418) end)
+app:on(418, function(c, err) c:html("<b>" .. err.kind) end)
+app:group("/g", function(c, proceed) c:set_header("X-Group", "1") return proceed(c) end, function(g)
+    g:on(404, function(c, err) return "group " .. err.kind .. " " .. c:path() end)
+    g:on(405, "no such method")
+    g:get("/there", function() return "x" end)
+    g:get("/teapot", function(c) c:fail(404, "inside") end)
+end)
+app:get("/broken-hook", function(c) c:fail(420) end)
+app:on(420, function() error("hook broke") end)
+"""
+
+
+@pytest.fixture(scope="module")
+def shaped(start_shared):
+    return start_shared(SHAPED)
+
+
+@pytest.mark.parametrize("path, kind, status, message", [
+    ("/error", "error", 500, "app.lua:"),
+    ("/table", "error", 500, "table"),
+    ("/fail", "fail", 409, "conflict"),
+    ("/spin", "cpu", 503, "cpu limit of 50 ms exceeded"),
+    ("/result", "result", 500, "returned a boolean"),
+    ("/slow", "timeout", 503, ""),
+])
+def test_on_error(shaped, path, kind, status, message):
+    r = shaped.get(path)
+    err = r.json()
+    assert r.status == status and err["kind"] == kind and err["status"] == status
+    assert message in err["message"] and err["route"] == path and err["id"] is True
+
+
+def test_hooks(shaped):
+    r = shaped.get("/teapot")
+    assert (r.status, r.text) == (418, "<b>fail")
+    r = shaped.get("/g/none")
+    assert (r.status, r.text, r.header("X-Group")) == (404, "group not_found /g/none", "1")
+    assert shaped.get("/g/teapot").text == "group fail /g/teapot"
+    r = shaped.request("DELETE", "/g/there", body=b"")
+    assert (r.status, r.text) == (405, "no such method") and "GET" in r.header("Allow")
+    assert shaped.get("/elsewhere").status == 404
+
+
+def test_a_hook_that_fails(shaped):
+    assert shaped.get("/broken-hook").status == 500
+    shaped.wait_log("failure handling failed.*hook broke")
+    assert shaped.get("/teapot").status == 418
+
+
+TASKS = r"""
+local log = {}
+app:get("/sleep", function() moonshine.sleep("20ms") return "slept" end)
+app:get("/bad-sleep", function() moonshine.sleep("20 minutes") end)
+app:get("/all", function(c)
+    local a, b, none, d = moonshine.all(
+        function() moonshine.sleep(0.05) return "a" end, function() return c:path() end,
+        function() end, function() moonshine.sleep(0) return { 1 } end)
+    return { a, b, none == nil, d }
+end)
+app:get("/all-error", function()
+    moonshine.all(function() moonshine.sleep(30) end, function() error("part failed") end)
+end)
+app:get("/all-fail", function(c)
+    moonshine.all(function() moonshine.sleep(30) end, function() c:fail(409, "part") end)
+end)
+app:get("/spawn", function()
+    local task = moonshine.spawn(function(a, b) moonshine.sleep(0.02) return a + b, "two" end, 40, 2)
+    local ok, sum, two = task:wait("5s")
+    return { ok, sum, two }
+end)
+app:get("/spawn-late", function()
+    local task = moonshine.spawn(function() moonshine.sleep(30) end)
+    local ok, message, code = task:wait("20ms")
+    task:cancel()
+    return { ok == nil, message, code }
+end)
+app:get("/spawn-error", function()
+    local ok, message, code = moonshine.spawn(function() error("task broke") end):wait()
+    return { ok == nil, message, code }
+end)
+app:get("/coroutine", function()
+    local co = coroutine.wrap(function(first)
+        for i = 1, 3 do
+            moonshine.sleep(0.005)
+            first = first + coroutine.yield(first + i)
+        end
+        return "end"
+    end)
+    return { co(10), co(1), co(1), co(1) }
+end)
+app:get("/coroutine-error", function()
+    local co = coroutine.create(function() moonshine.sleep(0.005) error("in coroutine") end)
+    local ok, message = coroutine.resume(co)
+    return { ok, message, coroutine.status(co) }
+end)
+app:get("/gsub", function() return (("abc"):gsub("b", function() moonshine.sleep(0) end)) end)
+app:get("/gsub-coroutine", function()
+    return (("abc"):gsub("b", function()
+        return coroutine.wrap(function() moonshine.sleep(0) return "x" end)()
+    end))
+end)
+app:get("/yield", function() coroutine.yield(1) end)
+app:get("/stream", function(c)
+    c:set_header("X-Head", "1")
+    c:stream(function(write)
+        for i = 1, 5 do assert(write("part " .. i .. "\n")) moonshine.sleep("5ms") end
+    end)
+end)
+app:get("/stream-error", function(c)
+    c:stream(function(write) write("some") moonshine.sleep("5ms") error("in stream") end)
+end)
+app:get("/stream-big", function(c)
+    c:stream(function(write) for i = 1, 200 do if not write(("x"):rep(50000)) then return end end end)
+end)
+app:get("/stream-gone", function(c)
+    c:defer(function() print("stream over") end)
+    c:stream(function(write) while write("tick\n") do moonshine.sleep("5ms") end end)
+end)
+local ticks, starts = 0, {}
+moonshine.every("10ms", function() ticks = ticks + 1 end)
+moonshine.every("10ms", function() error("timer broke") end, { name = "breaks" })
+app:get("/ticks", function() return { ticks = ticks } end)
+app:on_start(function() moonshine.sleep(0.01) starts[#starts + 1] = "one" end)
+app:on_start(function() starts[#starts + 1] = "two" end)
+app:get("/starts", function() return starts end)
+app:on_stop(function() print("stopped here") end)
+"""
+
+
+@pytest.fixture(scope="module")
+def tasks(start_shared):
+    return start_shared(TASKS)
+
+
+@pytest.mark.parametrize("path, answer", [
+    ("/all", ["a", "/all", True, [1]]),
+    ("/spawn", [True, 42, "two"]),
+    ("/spawn-late", [True, "timeout", 504]),
+    ("/coroutine", [11, 13, 15, "end"]),
+    ("/starts", ["one", "two"]),
+])
+def test_tasks(tasks, path, answer):
+    assert tasks.get(path).json() == answer
+
+
+def test_sleep(tasks):
+    assert tasks.get("/sleep").text == "slept"
+    assert tasks.get("/bad-sleep").status == 500
+    tasks.wait_log(r"app.lua:\d+: moonshine.sleep: the duration must be")
+
+
+def test_errors_of_tasks(tasks):
+    assert tasks.get("/all-error").status == 500
+    tasks.wait_log("request failed: app.lua:.*part failed")
+    r = tasks.get("/all-fail")
+    assert r.status == 409 and "part" in r.text
+    ok, message, code = tasks.get("/spawn-error").json()
+    assert ok and "task broke" in message and code == 500
+    tasks.wait_log("spawned task failed: app.lua:.*task broke")
+    ok, message, status = tasks.get("/coroutine-error").json()
+    assert not ok and message.endswith("in coroutine") and status == "dead"
+
+
+def test_where_nothing_can_wait(tasks):
+    for path in ("/gsub", "/gsub-coroutine"):
+        assert tasks.get(path).status == 500
+        assert tasks.get("/sleep").text == "slept"
+    tasks.wait_log(r"moonshine.sleep cannot wait here: a callback of string.gsub")
+    assert tasks.get("/yield").status == 500
+    tasks.wait_log(r"app.lua:\d+: attempt to yield from outside a coroutine")
+
+
+def test_streams(tasks):
+    r = tasks.get("/stream")
+    assert r.text == "".join(f"part {i}\n" for i in range(1, 6)) and r.header("X-Head") == "1"
+    assert r.header("Transfer-Encoding") == "chunked"
+    with tasks.connect() as client:
+        client.send(b"GET /stream-error HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"some" in client.read_rest() and not client.pending.endswith(b"0\r\n\r\n")
+    tasks.wait_log("request failed: app.lua:.*in stream")
+    assert len(tasks.get("/stream-big").body) == 10_000_000
+    with tasks.connect() as client:
+        client.send(b"GET /stream-gone HTTP/1.1\r\nHost: x\r\n\r\n")
+        client.take_until(b"tick")
+    tasks.wait_log("stream over")
+
+
+def test_timers(tasks):
+    eventually(lambda: tasks.get("/ticks").json()["ticks"] >= 3, "the timer runs")
+    tasks.wait_log(r"(?s)timer breaks failed.*timer breaks failed")
+
+
+def test_on_stop(start):
+    node = start('app:on_stop(function() moonshine.sleep(0.01) print("stopped here") end)')
+    node.process.terminate()
+    node.wait_log("stopped here")
+
+
+MODULES = {
+    "app.lua": r"""
+local moonshine = require "moonshine"
+local app = moonshine.app()
+local a, dir, lib, rock = require "a", require "dir", require "deep.lib", require "rock"
+app:get("/", function() return { a.name, dir.name, lib.name, rock.name, a == require "a" } end)
+app:get("/lazy", function() return { require("lazy").name } end)
+app:get("/missing", function() return require "missing" end)
+app:get("/broken", function() return require "broken" end)
+app:get("/spinning", function() return require "spinning" end, { cpu_limit = "50ms" })
+app:get("/loop", function() return require "loop" end)
+app:get("/rock-global", function() return { rock.reads() == nil } end)
+app:get("/read", function() return moonshine.read("data.txt") end)
+app:get("/load", function() return { (loadstring "return 1 + 1")(), load("syntax error here") == nil } end)
+return app
+""",
+    "a.lua": 'return { name = "a" }',
+    "dir/init.lua": 'return { name = "dir" }',
+    "lib/deep/lib.lua": 'return { name = "lib" }',
+    "lua_modules/share/lua/5.1/rock.lua":
+        'return { name = "rock", reads = function() return surely_undefined end }',
+    "lazy.lua": 'return { name = "lazy" }',
+    "broken.lua": 'error("broken module")',
+    "spinning.lua": "while true do end",
+    "loop.lua": 'require "loop"',
+    "data.txt": "data",
+}
+
+
+@pytest.fixture(scope="module")
+def modules(start_shared):
+    return start_shared(MODULES)
+
+
+def test_modules(modules):
+    assert modules.get("/").json() == ["a", "dir", "lib", "rock", True]
+    assert modules.get("/lazy").json() == ["lazy"]
+    assert modules.get("/missing").status == 500
+    modules.wait_log(r"module 'missing' not found")
+    for _ in range(2):
+        assert modules.get("/broken").status == 500
+        assert modules.get("/spinning").status == 503
+        assert modules.get("/loop").status == 500
+    assert len(__import__("re").findall("request failed: .*broken module", modules.log())) == 2
+    assert modules.log().count("cpu limit of 50 ms") >= 2
+    assert modules.get("/rock-global").json() == [True]
+    assert modules.get("/read").text == "data"
+    assert modules.get("/load").json() == [2, True]
+
+
+LOAD_ERRORS = [
+    ('app:get("/x", print)\napp:get("/x", print)',
+     "app.lua:2: GET /x is registered twice, first at app.lua:1"),
+    ('app:get("x", print)', 'app.lua:1: the path "x" must start with /'),
+    ('app:get("/-/x", print)', "app.lua:1: paths under /-/"),
+    ('app:get("/x")', "app.lua:1: /x takes a handler function"),
+    ('app:get("/x", print, { timout = 1 })', "no option 'timout', did you mean 'timeout'"),
+    ('app:get("/x", print, { timeout = "1x" })', "timeout must be a duration"),
+    ('app:get("/x", print, { body_limit = "huge" })', "body_limit must be a size"),
+    ('app:gett("/x", print)', "an app has no method 'gett', did you mean 'get'"),
+    ("moonshine.sleep(1)", "app.lua:1: moonshine.sleep: not while loading: use app:on_start"),
+    ('app:cors { origins = "*", credentials = true }', 'origins "*" with credentials'),
+    ("app:cors {}", "cors: origins is required"),
+    ("app:use(nil)", "middleware must be a function"),
+    ('app:get("/a/:id<foo>", print)', "app.lua:1: parameter 'id'"),
+    ('app:static("/s", "nodir")', "app.lua:1: cannot open"),
+    ('require "nope"', "app.lua:1: module 'nope' not found"),
+    ("if x then", "app.lua"),
+    ("app:on_start(function() error('start broke') end)", "app.lua:1: start broke"),
+    ("app:check(function() error('check broke') end)", "app.lua:1: check broke"),
+    ('app:get("/x", print, { name = "n" })\napp:get("/y", print, { name = "n" })',
+     "app.lua:2: the name 'n' is taken by the route at app.lua:1"),
+]
+
+
+@pytest.mark.parametrize("source, words", LOAD_ERRORS)
+def test_load_errors(start, source, words):
+    node = start(source, wait=False)
+    assert node.process.wait(20) != 0
+    node.expect_exit = node.process.returncode
+    assert words in node.log()
+
+
+def test_no_app_returned(start):
+    node = start({"app.lua": 'local moonshine = require "moonshine"\nmoonshine.app()'}, wait=False)
+    assert node.process.wait(20) != 0
+    node.expect_exit = node.process.returncode
+    assert "app.lua: must end with `return app`" in node.log()
