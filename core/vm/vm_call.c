@@ -295,6 +295,16 @@ static void warn_slow(const struct moon_task *task, uint64_t ms)
                  MOON_STR_ARG(x->request_id));
 }
 
+/* For the message of a task that took too long. */
+static uint64_t timeout_of(const struct moon_vm *vm,
+                           const struct moon_task *task)
+{
+    const struct moon_route *route = task->x != NULL ? task->x->route : NULL;
+    return route != NULL && route->timeout_ms != 0
+               ? route->timeout_ms
+               : vm->options.config->timeout_ms;
+}
+
 void moon_vm_call_resume(struct moon_vm *vm, struct moon_task *task, int nargs)
 {
     lua_State *co = task->co;
@@ -312,7 +322,7 @@ void moon_vm_call_resume(struct moon_vm *vm, struct moon_task *task, int nargs)
                             vm->options.config->request_memory_bytes);
     if (MOON_UNLIKELY(task->cancel != MOON_TRIP_NONE))
         moon_budget_trip(co, &vm->trap, (enum moon_trip)task->cancel,
-                         vm->options.config->timeout_ms);
+                         timeout_of(vm, task));
     uint64_t began = moon_clock_coarse_ms();
     moon_budget_enter(vm->watch, co, &vm->trap, task->cpu_limit_ms);
     int status = lua_resume(co, nargs);

@@ -13,6 +13,11 @@ local cursor = ffi.new "moon_cursor"
 
 local CHUNK = 65536
 
+-- `for piece in file.read, file do` passes the last piece where a size goes.
+local function size_of(max)
+    return type(max) == "number" and max or CHUNK
+end
+
 local function pread(handle, from, length)
     local buffer = ffi.new("char[?]", length)
     local got = tonumber(C.moon_req_body_pread(handle, from, buffer, length))
@@ -52,7 +57,7 @@ function BodyFile:read(max)
     if not handle then
         dead(self.c)
     end
-    local text, message = pread(handle, self.at, math.min(max or CHUNK, self.size - self.at))
+    local text, message = pread(handle, self.at, math.min(size_of(max), self.size - self.at))
     if not text then
         error(message, 0)
     end
@@ -129,7 +134,7 @@ function Context:read(max)
         return file:read(max)
     end
     while true do
-        local code = C.moon_req_read(handle, max or CHUNK, out)
+        local code = C.moon_req_read(handle, size_of(max), out)
         if code == 1 then
             return ffi_string(out.ptr, out.len)
         elseif code == 0 then

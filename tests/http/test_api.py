@@ -311,7 +311,7 @@ def test_log(node):
     assert node.get("/print").text == "ok"
     node.wait_log(r"printed\s+1\s+nil")
     r = node.get("/log")
-    line = node.wait_log(r"warn +noted.*")[0]
+    line = node.wait_log(r"warn .*noted.*")[0]
     assert r.header("X-Request-Id") in line and "n=1" in line and 's="x y"' in line
 
 
@@ -382,7 +382,7 @@ def shaped(start_shared):
     ("/fail", "fail", 409, "conflict"),
     ("/spin", "cpu", 503, "cpu limit of 50 ms exceeded"),
     ("/result", "result", 500, "returned a boolean"),
-    ("/slow", "timeout", 503, ""),
+    ("/slow", "timeout", 503, "timeout of 100 ms exceeded"),
 ])
 def test_on_error(shaped, path, kind, status, message):
     r = shaped.get(path)
