@@ -32,9 +32,9 @@ static struct {
     bool writer, writing, stopping, urgent;
 
     _Atomic int level;
-    enum moon_log_format format;
+    _Atomic int format; /* enum moon_log_format */
     int fd;
-    bool colour;
+    _Atomic bool colour;
     char *pathz; /* NULL: stderr */
     char whoz[96];
 } logger = {
@@ -380,7 +380,7 @@ enum moon_err moon_log_setup(enum moon_log_level level,
     }
     (void)pthread_mutex_lock(&logger.lock);
     switch_to(fd, copyz);
-    logger.format = format;
+    logger.format = (int)format;
     atomic_store_explicit(&logger.level, (int)level, memory_order_relaxed);
     (void)pthread_mutex_unlock(&logger.lock);
     return MOON_OK;

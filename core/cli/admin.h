@@ -42,7 +42,7 @@ struct moon_admin_args {
 };
 
 /* -1: go on; else the exit code to leave with. */
-int moon_admin_args_parse(struct moon_admin_args *args,
+int moon_admin_args_parse(struct moon_admin_args *to,
                           const struct moon_command *command, int argc,
                           char **argv);
 
