@@ -146,13 +146,13 @@ static enum moon_err fail_bind(const struct moon_address *address, int fd,
     case EADDRINUSE:
         if (moon_port_owner(address->port, ownerz, sizeof(ownerz)))
             (void)snprintf(whyz, sizeof(whyz),
-                           "%s listens there already; stop it or choose "
-                           "another with --listen",
+                           "in use: %s listens there already; stop it or "
+                           "choose another with --listen",
                            ownerz);
         else
             (void)snprintf(whyz, sizeof(whyz),
-                           "another process listens there already; choose "
-                           "another with --listen");
+                           "in use: another process listens there already; "
+                           "choose another with --listen");
         break;
     case EACCES:
         (void)snprintf(whyz, sizeof(whyz), "%s",
@@ -192,7 +192,8 @@ static enum moon_err clear_path(const struct moon_address *address, char *error,
     (void)close(fd);
     if (status == 0 || sys != ECONNREFUSED)
         return fail(address, -1, EADDRINUSE,
-                    "another process listens there already", error, error_size);
+                    "in use: another process listens there already", error,
+                    error_size);
     if (unlink(address->pathz) != 0 && errno != ENOENT)
         return fail(address, -1, errno, strerror(errno), error, error_size);
     return MOON_OK;
