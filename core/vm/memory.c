@@ -1,5 +1,6 @@
 #include "vm/memory.h"
 
+#include <lua.h>
 #include <malloc.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -103,6 +104,30 @@ void *moon_memory_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
     if (after > mem->peak)
         mem->peak = after;
     return block;
+}
+
+static int clamp(size_t value, int low, int high)
+{
+    return value < (size_t)low ? low : value > (size_t)high ? high : (int)value;
+}
+
+void moon_memory_pace(const struct moon_memory *mem, lua_State *L)
+{
+    enum { PAUSE = 200, PAUSE_LEAST = 105, SPEED = 200, SPEED_MOST = 2000 };
+    size_t room = mem->soft_limit > mem->used ? mem->soft_limit - mem->used : 0;
+    /* The next cycle starts when half the room is gone and must be through
+     * before the other half is. */
+    size_t used = mem->used / 1024 + 1, half = room / 2048 + 1;
+    if (half > used)
+        half = used;
+    int pause = clamp(100 + 100 * half / used, PAUSE_LEAST, PAUSE);
+    if (lua_gc(L, LUA_GCSETPAUSE, pause) == 0) {
+        (void)lua_gc(L, LUA_GCSETPAUSE, 0);
+        return;
+    }
+    int speed =
+        half == used ? SPEED : clamp(300 * used / half, SPEED, SPEED_MOST);
+    (void)lua_gc(L, LUA_GCSETSTEPMUL, speed);
 }
 
 void moon_memory_release_pages(void)

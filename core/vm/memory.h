@@ -19,6 +19,8 @@
  * the VM's fullness is its owner's business, not the next request's fault. */
 #define MOON_MEMORY_SLACK ((size_t)1 << 20)
 
+struct lua_State;
+
 struct moon_memory {
     size_t used, peak;
     size_t check_at;    /* the next size that needs a decision */
@@ -47,14 +49,23 @@ void *moon_memory_alloc(void *ud, void *ptr, size_t osize, size_t nsize);
 static inline void moon_memory_begin_slice(struct moon_memory *mem,
                                            size_t allowance)
 {
-    size_t room = mem->used + MOON_MEMORY_SLACK >= mem->soft_limit
-                      ? MOON_MEMORY_SLACK
-                      : mem->soft_limit - mem->used;
+    size_t end = mem->used + MOON_MEMORY_SLACK;
+    if (end < mem->soft_limit)
+        end = mem->soft_limit;
+    if (end > mem->hard_limit)
+        end = mem->hard_limit;
+    size_t room = end > mem->used ? end - mem->used : 0;
     bool own = allowance < room;
     mem->slice_limit = own ? allowance : mem->soft_limit;
     mem->check_at = mem->used + (own ? allowance : room);
     mem->tripped = false;
 }
+
+/* Paces the collector by the room that is left below the soft cap, so that
+ * garbage alone does not reach it: by default LuaJIT lets a VM double first.
+ * Called when a collector cycle has found out what is alive (from a
+ * finalizer, say). A pause of 0, which only tests set, is left alone. */
+void moon_memory_pace(const struct moon_memory *mem, struct lua_State *L);
 
 /* Returns free pages of the C heap to the system: milliseconds, so it belongs
  * on the builder thread, after a VM was closed. */

@@ -198,6 +198,12 @@ static void test_slice_cap(void **state)
     assert_int_equal(seen[0], 3);
     void *g = grow(&mem, 16);
     assert_int_equal(seen[0], 4);
+    assert_int_equal(seen[1], 10 * MIB);
+    /* However many slices there are, the hard cap stays where it is. */
+    for (int i = 0; i < 100; i++) {
+        moon_memory_begin_slice(&mem, SIZE_MAX);
+        assert_true(mem.check_at <= mem.hard_limit);
+    }
     give_back(&mem, a, MIB - 16);
     give_back(&mem, b, 64);
     give_back(&mem, c, 64);
@@ -234,6 +240,61 @@ static void test_hard_cap(void **state)
     give_back(&mem, small, 4096);
     give_back(&mem, most, 16 * MIB - 4096);
     assert_int_equal(mem.used, 0);
+}
+
+static int cycle_ended(lua_State *L);
+
+static void arm_cycle(lua_State *L)
+{
+    (void)lua_newuserdata(L, 1);
+    lua_createtable(L, 0, 1);
+    lua_pushcfunction(L, cycle_ended);
+    lua_setfield(L, -2, "__gc");
+    lua_setmetatable(L, -2);
+    lua_pop(L, 1);
+}
+
+static struct vm *paced;
+static size_t cycles;
+
+static int cycle_ended(lua_State *L)
+{
+    if (paced == NULL)
+        return 0;
+    cycles++;
+    moon_memory_pace(&paced->memory, L);
+    arm_cycle(L);
+    return 0;
+}
+
+/* An application that holds two thirds of its cap serves small requests
+ * without any of them being blamed for the garbage of the others. */
+static void test_garbage_is_nobodys_fault(void **state)
+{
+    (void)state;
+    struct vm vm;
+    vm_create(&vm, watch, true, 12 * MIB, 16 * MIB);
+    paced = &vm;
+    cycles = 0;
+    arm_cycle(vm.L);
+    assert_int_equal(vm_run(&vm,
+                            "kept = {} for i = 1, 100000 do kept[i] = {i} end",
+                            0, SIZE_MAX),
+                     0);
+    lua_gc(vm.L, LUA_GCCOLLECT, 0);
+    assert_true(vm.memory.used > 7 * MIB);
+    vm.memory.peak = 0;
+    for (int i = 0; i < 3000; i++) {
+        if (vm_run(&vm,
+                   "local t = {} for i = 1, 200 do t[i] = {i, tostring(i)}"
+                   " end",
+                   0, 4 * MIB) != 0)
+            fail_msg("slice %d: %s", i, vm.message);
+    }
+    assert_true(vm.memory.peak <= 12 * MIB);
+    assert_true(cycles > 10);
+    paced = NULL;
+    vm_destroy(&vm);
 }
 
 static size_t resident(void)
@@ -302,6 +363,7 @@ int main(void)
         cmocka_unit_test(test_blocks),
         cmocka_unit_test(test_slice_cap),
         cmocka_unit_test(test_hard_cap),
+        cmocka_unit_test(test_garbage_is_nobodys_fault),
         cmocka_unit_test(test_pages_go_back),
         cmocka_unit_test(test_hogs_compiled),
         cmocka_unit_test(test_hogs_interpreted),
