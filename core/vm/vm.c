@@ -60,6 +60,7 @@ static int cycle_ended(lua_State *L)
     if (vm == NULL || vm->phase >= MOON_VM_CLOSING)
         return 0;
     vm->used_after_cycle = vm->memory.used;
+    moon_memory_pace(&vm->memory, L);
     arm_cycle_watch(L);
     return 0;
 }
