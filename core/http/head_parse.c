@@ -115,30 +115,32 @@ static enum moon_head check_target(struct moon_request *req)
 enum moon_head moon_head_request_line(struct moon_request *req, uint32_t from,
                                       uint32_t to)
 {
-    const char *base = req->base;
-    uint32_t at = from;
-    while (moon_char_is(base[at], MOON_CHAR_TOKEN)) /* CR is none */
+    const char *base = req->base, *at = base + from;
+    while (moon_char_is(*at, MOON_CHAR_TOKEN)) /* CR is none */
         at++;
-    if (at == from || base[at] != ' ')
+    if (at == base + from || *at != ' ')
         return MOON_HEAD_BAD_LINE;
-    req->method_text = (struct moon_span){from, at - from};
-    req->method = moon_method_parse(moon_request_str(req, req->method_text));
-    uint32_t target = ++at;
-    while (moon_char_is(base[at], MOON_CHAR_TARGET))
+    struct moon_str method = {base + from, (size_t)(at - base) - from};
+    const char *target = ++at;
+    while (moon_char_is(*at, MOON_CHAR_TARGET))
         at++;
-    if (at == target)
+    if (at == target || (at < base + to && *at != ' '))
         return MOON_HEAD_BAD_TARGET;
-    req->target = (struct moon_span){target, at - target};
-    if (at < to && base[at] != ' ')
-        return MOON_HEAD_BAD_TARGET;
-    enum moon_head found = check_version(req, moon_str(base + at, to - at));
+    req->method = moon_method_parse(method);
+    req->method_text = (struct moon_span){from, (uint32_t)method.len};
+    req->target =
+        (struct moon_span){(uint32_t)(target - base), (uint32_t)(at - target)};
+    enum moon_head found =
+        check_version(req, moon_str(at, (size_t)(base + to - at)));
     if (found != MOON_HEAD_OK)
         return found;
-    if (moon_str_eq(moon_request_str(req, req->method_text),
-                    MOON_STR("CONNECT")))
+    if (req->method == MOON_METHOD_OTHER &&
+        moon_str_eq(method, MOON_STR("CONNECT")))
         return MOON_HEAD_CONNECT;
     return check_target(req);
 }
+
+/* What the fields say, one by one. */
 
 static enum moon_head on_host(struct moon_request *req,
                               const struct moon_field *field,
@@ -221,6 +223,7 @@ static enum moon_head on_field(struct moon_request *req,
 {
     struct moon_str name = moon_request_str(req, field->name);
     struct moon_str value = moon_request_str(req, field->value);
+    /* Length and first letter rule out nearly all others. */
     switch (name.len) {
     case 4:
         if (is_name(name, "host"))
@@ -258,20 +261,20 @@ enum moon_head moon_head_field(struct moon_request *req,
                                struct moon_field *field, uint32_t from,
                                uint32_t to)
 {
-    const char *base = req->base;
-    uint32_t at = from;
-    while (moon_char_is(base[at], MOON_CHAR_TOKEN)) /* CR is none */
+    const char *base = req->base, *at = base + from, *end = base + to;
+    while (moon_char_is(*at, MOON_CHAR_TOKEN)) /* CR is none */
         at++;
     /* A line that starts with white space folds the one before it. */
-    if (at == from || base[at] != ':')
+    if (MOON_UNLIKELY(*at != ':' || at == base + from))
         return MOON_HEAD_BAD_FIELD;
-    field->name = (struct moon_span){from, at - from};
+    field->name = (struct moon_span){from, (uint32_t)(at - base) - from};
     at++;
-    while (at < to && (base[at] == ' ' || base[at] == '\t'))
+    while (*at == ' ' || *at == '\t') /* CR is neither */
         at++;
-    while (at < to && (base[to - 1] == ' ' || base[to - 1] == '\t'))
-        to--;
-    field->value = (struct moon_span){at, to - at};
+    while (end > at && (end[-1] == ' ' || end[-1] == '\t'))
+        end--;
+    field->value =
+        (struct moon_span){(uint32_t)(at - base), (uint32_t)(end - at)};
     return on_field(req, field, notes);
 }
 

@@ -70,22 +70,23 @@ static uint64_t controls_of(uint64_t word)
 
 /* Offset of the first control byte other than HTAB in base[at, to), or `to`.
  * Eight bytes at a time: this looks at every byte of every head. */
-static size_t find_control(const char *base, size_t at, size_t to)
+static size_t find_control(const char *base, size_t from, size_t to)
 {
-    while (to - at >= sizeof(uint64_t)) {
-        uint64_t found = controls_of(moon_load_le64(base + at));
+    const char *at = base + from, *end = base + to;
+    while (end - at >= (ptrdiff_t)sizeof(uint64_t)) {
+        uint64_t found = controls_of(moon_load_le64(at));
         if (found == 0) {
             at += sizeof(uint64_t);
             continue;
         }
         at += (unsigned)MOON_CTZ64(found) / 8;
-        if (base[at] != '\t')
-            return at;
+        if (*at != '\t')
+            return (size_t)(at - base);
         at++;
     }
-    while (at < to && !is_control(base[at]))
+    while (at < end && !is_control(*at))
         at++;
-    return at;
+    return (size_t)(at - base);
 }
 
 /* Is a line that reaches to `at`, its CRLF not counted, beyond a limit? The

@@ -123,7 +123,8 @@ void moon_http_out_head(struct moon_buf *out, const struct moon_response *res,
     for (uint32_t i = 0; i < res->field_count; i++) {
         const struct moon_out_field *field = &res->fields[i];
         to = put_field(to, field->name, field->value);
-        if (!typed && field->name.len == type_name.len)
+        if (!typed && field->name.len == type_name.len &&
+            (field->name.ptr[0] | 0x20) == 'c')
             typed = moon_str_eq_nocase(field->name, type_name);
     }
     if (!typed)

@@ -35,9 +35,18 @@ struct node {
     struct node *params[MOON_PARAM_REST]; /* by type */
 };
 
+/* A whole path without parameters. */
+struct exact {
+    struct moon_str path;
+    uint32_t hash;
+    struct terminal *terminal; /* NULL: a free slot */
+};
+
 struct moon_router {
     struct moon_arena arena; /* nodes, tables, routes, texts */
     struct node *root;
+    uint32_t exact_count, exact_mask;
+    struct exact *exact; /* open addressing; NULL while there is none */
 };
 
 static void *alloc_zero(struct moon_router *router, size_t size)
@@ -53,6 +62,7 @@ struct moon_router *moon_router_create(void)
     struct moon_router *router = malloc(sizeof(*router));
     if (router == NULL)
         return NULL;
+    *router = (struct moon_router){0};
     moon_arena_init(&router->arena, NULL, 0);
     router->root = alloc_zero(router, sizeof(*router->root));
     if (router->root == NULL) {
@@ -154,6 +164,88 @@ static struct terminal **add_path(struct moon_router *router,
     return pattern->slash ? &node->slashed : &node->plain;
 }
 
+/* Eight bytes at a time; paths up to that length byte by byte. */
+static uint32_t hash_path(struct moon_str path)
+{
+    const uint64_t factor = 0x9e3779b97f4a7c15u;
+    uint64_t hash = path.len;
+    const char *at = path.ptr, *end = path.ptr + path.len;
+    for (; end - at > 8; at += 8) {
+        hash = (hash ^ moon_load_le64(at)) * factor;
+        hash ^= hash >> 32;
+    }
+    uint64_t last = 0;
+    if (path.len >= 8) {
+        last = moon_load_le64(end - 8); /* may overlap */
+    } else {
+        for (; at < end; at++)
+            last = last << 8 | (unsigned char)*at;
+    }
+    return (uint32_t)(((hash ^ last) * factor) >> 32);
+}
+
+static struct exact *exact_slot(struct exact *table, uint32_t mask,
+                                uint32_t hash, struct moon_str path)
+{
+    uint32_t at = hash & mask;
+    while (table[at].terminal != NULL &&
+           !(table[at].hash == hash && moon_str_eq(table[at].path, path)))
+        at = (at + 1) & mask;
+    return &table[at];
+}
+
+static bool grow_exact(struct moon_router *router)
+{
+    uint32_t cap = router->exact == NULL ? 16 : (router->exact_mask + 1) * 2;
+    struct exact *table = alloc_zero(router, cap * sizeof(table[0]));
+    if (table == NULL)
+        return false;
+    for (uint32_t i = 0; router->exact != NULL && i <= router->exact_mask;
+         i++) {
+        const struct exact *old = &router->exact[i];
+        if (old->terminal != NULL)
+            *exact_slot(table, cap - 1, old->hash, old->path) = *old;
+    }
+    router->exact = table;
+    router->exact_mask = cap - 1;
+    return true;
+}
+
+/* Static segments win at every step, so a path that is a pattern, byte by
+ * byte, needs no walk. Patterns with escapes are left to that: their text is
+ * not what a path looks like. */
+static bool add_exact(struct moon_router *router, struct moon_str pattern,
+                      struct terminal *terminal)
+{
+    if (memchr(pattern.ptr, '%', pattern.len) != NULL)
+        return true;
+    if ((router->exact == NULL ||
+         (router->exact_count + 1) * 2 > router->exact_mask + 1) &&
+        !grow_exact(router))
+        return false;
+    uint32_t hash = hash_path(pattern);
+    *exact_slot(router->exact, router->exact_mask, hash, pattern) =
+        (struct exact){pattern, hash, terminal};
+    router->exact_count++;
+    return true;
+}
+
+/* The terminal of a pattern, made if it is new; NULL when memory is out. */
+static struct terminal *add_terminal(struct moon_router *router,
+                                     const struct moon_pattern *pattern,
+                                     struct moon_str text)
+{
+    struct terminal **at = add_path(router, pattern);
+    if (at == NULL || *at != NULL)
+        return at == NULL ? NULL : *at;
+    struct terminal *terminal = alloc_zero(router, sizeof(*terminal));
+    if (terminal == NULL ||
+        (pattern->param_count == 0 && !add_exact(router, text, terminal)))
+        return NULL;
+    *at = terminal;
+    return terminal;
+}
+
 static const struct route *create_route(struct moon_router *router,
                                         const struct moon_pattern *pattern,
                                         int id)
@@ -208,15 +300,11 @@ enum moon_err moon_router_add(struct moon_router *router, uint32_t methods,
         moon_pattern_parse(copy, &router->arena, &parsed, error, error_size);
     if (err != MOON_OK)
         return err;
-    struct terminal **at = add_path(router, &parsed);
-    if (at == NULL)
-        return MOON_ENOMEM;
-    if (*at == NULL)
-        *at = alloc_zero(router, sizeof(**at));
+    struct terminal *terminal = add_terminal(router, &parsed, copy);
     const struct route *route = create_route(router, &parsed, id);
-    if (*at == NULL || route == NULL)
+    if (terminal == NULL || route == NULL)
         return MOON_ENOMEM;
-    err = attach(*at, route, methods, any, other);
+    err = attach(terminal, route, methods, any, other);
     if (err == MOON_EEXISTS)
         (void)snprintf(error, error_size, "registered already");
     return err;
@@ -332,6 +420,25 @@ static bool has_sibling(const struct moon_router *router,
     return descend(&again, router->root, 0) && !again.no_memory;
 }
 
+static bool match_exact(const struct moon_router *router,
+                        enum moon_method method, struct moon_str path,
+                        struct moon_match *out)
+{
+    if (router->exact == NULL)
+        return false;
+    const struct terminal *terminal =
+        exact_slot(router->exact, router->exact_mask, hash_path(path), path)
+            ->terminal;
+    if (terminal == NULL)
+        return false;
+    const struct route *route = by_method(terminal, method);
+    if (route == NULL)
+        return false;
+    out->route = route->id;
+    out->any_method = route == terminal->any;
+    return true;
+}
+
 enum moon_err moon_router_match(const struct moon_router *router,
                                 enum moon_method method, struct moon_str path,
                                 struct moon_arena *arena,
@@ -342,7 +449,8 @@ enum moon_err moon_router_match(const struct moon_router *router,
     out->allowed = 0;
     out->any_method = out->slash_sibling = false;
     out->param_count = 0;
-    if (path.len == 0 || path.ptr[0] != '/')
+    if (path.len == 0 || path.ptr[0] != '/' ||
+        match_exact(router, method, path, out))
         return MOON_OK;
     enum moon_err err = moon_path_split(path, arena, &parts);
     if (err == MOON_ETOO_BIG || (err == MOON_OK && parts.empty))

@@ -22,10 +22,10 @@ struct feed {
     struct moon_arena arena;
     struct moon_buf body;
     enum moon_http_in_result result;
-    size_t used; /* of all bytes */
-    char text[FEED_TEXT];
+    size_t used;  /* of all bytes */
     char *buffer; /* of the head, while the request points into it */
     size_t head_end;
+    char text[FEED_TEXT]; /* last: not cleared each time */
 };
 
 static enum moon_err feed_sink(void *ctx, struct moon_str piece)
@@ -36,7 +36,7 @@ static enum moon_err feed_sink(void *ctx, struct moon_str piece)
 
 static void feed_init(struct feed *feed, const struct moon_http_limits *limits)
 {
-    memset(feed, 0, sizeof(*feed));
+    memset(feed, 0, sizeof(*feed) - FEED_TEXT);
     feed->limits = *limits;
     moon_arena_init(&feed->arena, NULL, 0);
     moon_http_in_start(&feed->in, &feed->req, &feed->arena, &feed->limits);
@@ -149,7 +149,7 @@ static MOON_UNUSED void feed_every_way(struct moon_str bytes,
     assert_non_null(feed);
     feed_init(feed, limits);
     feed_all(feed, bytes, bytes.len);
-    memcpy(text, feed->text, FEED_TEXT);
+    strcpy(text, feed->text);
     feed_deinit(feed);
     size_t step = bytes.len > 2000 ? bytes.len / 500 : 1;
     for (size_t cut = 0; cut < bytes.len; cut += step) {
