@@ -1,0 +1,248 @@
+"""Commands against running nodes, and where configuration comes from."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+
+import pytest
+
+from support.node import (BINARY, command, eventually, free_port,
+                          write_app)
+
+APP = '''
+app:get("/", function() return "hello" end)
+app:get("/slow", function() moonshine.sleep(30) return "late" end)
+app:get("/title", function() return tostring(moonshine.config().title) end)
+'''
+COMMANDS = ["run", "check", "routes", "route", "reload", "rollback", "status",
+            "stop", "nginx", "cluster", "new", "test", "version"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_each_command_fits_the_screen(name):
+    done = command(name, "--help")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert done.stdout.startswith(f"Usage: moonshine {name}")
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert command("help", name).stdout == done.stdout
+    assert f"\n  {name} " in command("--help").stdout
+
+
+@pytest.mark.parametrize("name", ["route", "nginx", "cluster", "new", "test"])
+def test_commands_to_come_say_so(name):
+    done = command(name)
+    assert done.returncode == 2
+    assert "this build does not have this command" in done.stderr
+
+
+def test_output_that_cannot_be_written_is_a_failure():
+    with open("/dev/full", "w", encoding="ascii") as full:
+        done = subprocess.run([BINARY, "version"], stdout=full, check=False)
+    assert done.returncode == 1
+
+
+def test_the_application_comes_from_the_environment(tmp_path):
+    app = write_app(tmp_path / "app", APP)
+    done = command("check", env={"MOONSHINE_APP": str(app)})
+    assert done.returncode == 0, done
+    assert "ok: 3 routes" in done.stdout
+
+
+@pytest.mark.parametrize("key, value, hint", [
+    ("MOONSHINE_WORKERS", "many", "MOONSHINE_WORKERS: workers"),
+    ("MOONSHINE_HEADER_TIMEOUT", "soon", "expected a duration"),
+    ("MOONSHINE_ADMIN_TOKEN_FILE", "/not/there", "/not/there"),
+    ("MOONSHINE_SESSION_URL", "rediss://:hush@h", "TLS tunnel"),
+])
+def test_a_wrong_variable_is_named(tmp_path, key, value, hint):
+    app = write_app(tmp_path / "app", APP)
+    done = command("check", app, env={key: value})
+    assert done.returncode == 1, done
+    assert hint in done.stderr
+    assert "hush" not in done.stderr
+
+
+def test_config_errors_name_file_line_and_nearest_key(tmp_path):
+    app = write_app(tmp_path / "app", {
+        "app.lua": APP,
+        "config.lua": "return {\n  timeout = '1s',\n  log = { levle = 1 },\n}"})
+    done = command("check", app)
+    assert done.returncode == 1, done
+    assert "config.lua:3: log.levle is not a known key" in done.stderr
+    assert '"log.level"' in done.stderr
+
+
+def test_option_over_environment_over_file(start):
+    def node(**options):
+        return start({"app.lua": APP, "config.lua": "header_count = 3"},
+                     **options)
+
+    def status(running, headers):
+        # Host is a header too.
+        return running.get("/", [(f"X-{n}", "1")
+                                 for n in range(headers - 1)]).status
+
+    by_file = node()
+    assert (status(by_file, 3), status(by_file, 4)) == (200, 431)
+    by_env = node(env={"MOONSHINE_HEADER_COUNT": "4"})
+    assert (status(by_env, 4), status(by_env, 5)) == (200, 431)
+    by_option = node(env={"MOONSHINE_HEADER_COUNT": "4"},
+                     settings={"header_count": 5})
+    assert (status(by_option, 5), status(by_option, 6)) == (200, 431)
+
+
+def test_another_config_file(start, tmp_path):
+    config = tmp_path / "other.lua"
+    config.write_text("app = { title = 'other' }")
+    node = start(APP, "--config", config)
+    assert node.get("/title").text == "other"
+
+
+def test_reload_reads_config_anew_and_names_what_needs_a_restart(start):
+    node = start({"app.lua": APP, "config.lua": "app = { title = 'one' }"})
+    assert node.get("/title").text == "one"
+    node.rewrite({"config.lua": "app = { title = 'two' } "
+                                "state_dir = '/tmp/elsewhere' workers = 9"})
+    # --workers and --state-dir were given, so the file changes neither.
+    assert node.command("reload").returncode == 0
+    eventually(lambda: node.get("/title").text == "two", "the new title")
+    node.rewrite({"config.lua": "admin = 'unix:/nowhere/a.sock' "
+                                "app = { title = 'three' }"})
+    assert node.command("reload").returncode == 0
+    node.wait_log(r"a restart is needed for it: admin\n")
+    eventually(lambda: node.get("/title").text == "three", "the new title")
+    node.rewrite({"config.lua": "app = { title = 'four' } wrokers = 1"})
+    done = node.command("reload")
+    assert done.returncode == 1
+    assert 'did you mean "workers"' in done.stderr
+    assert node.get("/title").text == "three"
+
+
+def test_one_node_needs_no_name_and_several_are_listed(start, tmp_path):
+    run_dir = tmp_path / "run"
+    one = start(APP, name="one", run_dir=run_dir)
+    done = command("status", "--run-dir", run_dir)
+    assert done.returncode == 0, done
+    assert "one" in done.stdout
+    start(APP, name="two", run_dir=run_dir)
+    done = command("reload", "--run-dir", run_dir)
+    assert done.returncode == 1
+    assert "one" in done.stderr and "two" in done.stderr
+    assert "--name" in done.stderr
+    done = command("reload", "--run-dir=" + str(run_dir), "--name=two")
+    assert done.returncode == 0, done
+    done = command("status", "--run-dir", run_dir, "--name", "three")
+    assert done.returncode == 1
+    assert "three" in done.stderr and "one" in done.stderr
+    assert one.get("/").text == "hello"
+    # The environment may name it as well.
+    done = command("status", env={"MOONSHINE_RUN_DIR": str(run_dir),
+                                  "MOONSHINE_NAME": "one"})
+    assert done.returncode == 0, done
+
+
+def test_several_nodes_in_turn_until_one_fails(start, tmp_path):
+    run_dir = tmp_path / "run"
+    nodes = [start(APP, name=name, run_dir=run_dir)
+             for name in ("a", "b", "c")]
+    done = command("reload", "--run-dir", run_dir, "--nodes", "a,b",
+                   "--settle", "10ms")
+    assert done.returncode == 0, done
+    assert re.search(r"a: generation 2 .*\nb: generation 2 ", done.stdout)
+    nodes[1].rewrite("app:get(")
+    done = command("reload", "--run-dir", run_dir, "--nodes", "a, b, c")
+    assert done.returncode == 1
+    assert "a: generation 3 " in done.stdout
+    assert "app.lua:" in done.stderr
+    assert re.search(r"left alone: *c", done.stderr)
+    assert "generation 1" in nodes[2].command("status").stdout
+
+
+def test_a_dead_nodes_folder_is_no_node(start, tmp_path):
+    run_dir = tmp_path / "run"
+    dead = start(APP, name="dead", run_dir=run_dir)
+    os.kill(dead.pid, signal.SIGKILL)
+    dead.expect_exit = -signal.SIGKILL
+    dead.process.wait(10)
+    done = command("status", "--run-dir", run_dir)
+    assert done.returncode == 1
+    assert "no node runs here" in done.stderr
+    # Its place can be taken.
+    start(APP, name="dead", run_dir=run_dir)
+    assert command("status", "--run-dir", run_dir).returncode == 0
+
+
+def test_admin_over_tcp_needs_its_token(start, tmp_path):
+    admin = f"127.0.0.1:{free_port()}"
+    app = write_app(tmp_path / "app", APP)
+    done = command("run", app, "--admin", admin)
+    assert done.returncode in (1, 2)
+    assert "admin_token" in done.stderr
+    token = tmp_path / "token"
+    token.write_text("s3cret\n")
+    node = start(APP, "--admin", admin,
+                 env={"MOONSHINE_ADMIN_TOKEN_FILE": str(token)})
+    for env in ({}, {"MOONSHINE_ADMIN_TOKEN": "wrong"}):
+        done = command("reload", "--admin", admin, env=env)
+        assert done.returncode == 1
+        assert "MOONSHINE_ADMIN_TOKEN" in done.stderr
+    done = command("reload", "--admin", admin,
+                   env={"MOONSHINE_ADMIN_TOKEN": "s3cret"})
+    assert done.returncode == 0, done
+    assert "generation 2" in done.stdout
+    assert "s3cret" not in node.log()
+
+
+def test_json_answers(start):
+    node = start(APP)
+    assert json.loads(node.command("status", "--json").stdout)
+    answer = json.loads(node.command("reload", "--json").stdout)
+    assert answer["ok"] is True
+    assert "generation 2" in answer["message"]
+
+
+def test_requests_in_flight_are_listed(start):
+    node = start(APP)
+    client = node.connect()
+    client.send(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+    done = eventually(
+        lambda: (lambda d: d if "/slow" in d.stdout else None)(
+            node.command("status", "--requests")), "the request is listed")
+    assert done.returncode == 0
+    client.close()
+
+
+def test_stop_returns_when_the_node_is_gone(start):
+    node = start(APP, workers=2)
+    assert node.command("stop").returncode == 0
+    # Only the exit itself may still be under way.
+    assert node.process.wait(5) == 0
+    assert node.command("status").returncode == 1
+
+
+def test_log_to_a_file_reopened_on_hup(start, tmp_path):
+    log = tmp_path / "node.log"
+    node = start(APP, settings={"log.file": log, "log.format": "json"})
+    assert node.get("/").text == "hello"
+
+    def lines():
+        return [json.loads(line) for line in
+                log.read_text().splitlines()] if log.exists() else []
+
+    eventually(lambda: lines(), "lines in the file")
+    assert all({"time", "level", "message"} <= set(line) or "path" in line
+               for line in lines())
+    log.rename(tmp_path / "node.log.1")
+    node.signal(signal.SIGHUP)
+    eventually(log.exists, "a new file")
+    assert node.get("/").text == "hello"
+
+
+def test_text_log_has_no_colour_off_a_terminal(start):
+    node = start(APP)
+    assert "\033[" not in node.log()
+    assert re.search(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z info ",
+                     node.log(), re.M)
