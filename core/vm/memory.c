@@ -117,7 +117,7 @@ void moon_memory_pace(const struct moon_memory *mem, lua_State *L)
     size_t room = mem->soft_limit > mem->used ? mem->soft_limit - mem->used : 0;
     /* The next cycle starts when half the room is gone and must be through
      * before the other half is. */
-    size_t used = mem->used / 1024 + 1, half = room / 2048 + 1;
+    size_t used = mem->used / 1024 | 1, half = room / 2048 | 1;
     if (half > used)
         half = used;
     int pause = clamp(100 + 100 * half / used, PAUSE_LEAST, PAUSE);
