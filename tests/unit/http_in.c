@@ -478,7 +478,7 @@ static void splits_make_no_difference(void **state)
         CHUNKED "5;a=b\r\nhello\r\n1\r\n!\r\n0\r\nT: u\r\n\r\nGET",
     };
     static const char bytes[] = "\r\n\t :;,0a\x7f\xc3/?*#\0=[";
-    const struct moon_http_limits limits = {40, 80, 3};
+    const struct moon_http_limits limits = {28, 28, 2};
     char text[FEED_TEXT], copy[256];
     uint64_t random = 88172645463325252u;
     for (int round = 0; round < 3000; round++) {
