@@ -42,6 +42,11 @@ const char *moon_config_key(uint32_t index)
     return index < MOON_CONFIG_KEYS ? moon_config_infos[index].keyz : NULL;
 }
 
+const char *moon_config_default(uint32_t index)
+{
+    return moon_config_infos[index].defaultz;
+}
+
 /* ---- setting ---- */
 
 /* The key itself, or "shared.NAME" as an item of `shared`. */

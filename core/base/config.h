@@ -23,13 +23,14 @@
  * STRING    NUL-terminated, "" when unset, never NULL; `allowed` "name": of
  *           letters, digits, dot, dash and underscore
  * URL       a string that may carry a password; `allowed` lists its schemes
- * LIST      of strings
+ * ADDR      a string that moon_address_parse takes
+ * ADDRS     a list of these
  * NETS      a list of addresses, CIDR blocks or "unix"
  * DICTS     a list of name = size
  * JSON      JSON text of an object */
 #define MOON_CONFIG_MAP(X)                                                     \
-    X(LIST, listen, "listen", "127.0.0.1:8080", "", MOON_CONFIG_RESTART)       \
-    X(STRING, adminz, "admin", "", "", MOON_CONFIG_RESTART)                    \
+    X(ADDRS, listen, "listen", "127.0.0.1:8080", "", MOON_CONFIG_RESTART)      \
+    X(ADDR, adminz, "admin", "", "", MOON_CONFIG_RESTART)                      \
     X(STRING, admin_tokenz, "admin_token", "", "", MOON_CONFIG_SECRET)         \
     X(COUNT, workers, "workers", "auto", "1..256|auto", MOON_CONFIG_RESTART)   \
     X(STRING, namez, "name", "", "name", MOON_CONFIG_RESTART)                  \
@@ -159,7 +160,8 @@ enum moon_config_level {
 #define MOON_CONFIG_TYPE_CHOICE uint32_t
 #define MOON_CONFIG_TYPE_STRING char *
 #define MOON_CONFIG_TYPE_URL char *
-#define MOON_CONFIG_TYPE_LIST struct moon_config_list
+#define MOON_CONFIG_TYPE_ADDR char *
+#define MOON_CONFIG_TYPE_ADDRS struct moon_config_list
 #define MOON_CONFIG_TYPE_NETS struct moon_config_list
 #define MOON_CONFIG_TYPE_DICTS struct moon_config_dicts
 #define MOON_CONFIG_TYPE_JSON char *
@@ -237,6 +239,10 @@ void moon_config_print(const struct moon_config *config, uint32_t index,
                        bool masked, struct moon_buf *out);
 /* The dotted name of a key; NULL past the last. */
 const char *moon_config_key(uint32_t index);
+/* What the table says of it: its default, and what is allowed as a person
+ * reads it ("a duration of 10ms..1d or none"). */
+const char *moon_config_default(uint32_t index);
+void moon_config_describe(uint32_t index, struct moon_buf *out);
 
 /* Value of an environment variable, or the contents (less trailing line ends)
  * of the file that NAME_FILE names, into `out`. MOON_ENOT_FOUND if neither is

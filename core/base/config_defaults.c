@@ -209,9 +209,12 @@ static enum moon_err fill_name(struct moon_config *config)
 
 /* ---- rules between keys ---- */
 
-static const char *broken_rule(const struct moon_config *config)
+/* What is wrong, and the key at fault. */
+static const char *broken_rule(const struct moon_config *config,
+                               uint32_t *index)
 {
     const struct moon_config_list *listen = &config->listen;
+    *index = MOON_CONFIG_KEY_listen;
     if (listen->count == 0)
         return "listen is empty: give at least one address";
     for (uint32_t i = 0; i < listen->count; i++) {
@@ -220,12 +223,15 @@ static const char *broken_rule(const struct moon_config *config)
                 return "listen names the same address twice";
         }
     }
+    *index = MOON_CONFIG_KEY_adminz;
     if (config->adminz[0] != '\0' && config->admin_tokenz[0] == '\0' &&
         strncmp(config->adminz, "unix:", 5) != 0)
         return "admin over TCP needs admin_token (MOONSHINE_ADMIN_TOKEN or "
                "MOONSHINE_ADMIN_TOKEN_FILE)";
+    *index = MOON_CONFIG_KEY_secrets_oldz;
     if (config->secrets_oldz[0] != '\0' && config->secrets_newz[0] == '\0')
         return "secrets.old needs secrets.new beside it";
+    *index = MOON_CONFIG_KEY_request_memory_bytes;
     if (config->request_memory_bytes != MOON_CONFIG_NONE &&
         config->request_memory_bytes > config->memory_limit_bytes)
         return "request_memory is larger than memory_limit";
@@ -236,9 +242,13 @@ enum moon_err moon_config_finish(struct moon_config *config, char *error,
                                  size_t error_size)
 {
     fill_numbers(config);
-    const char *brokenz = broken_rule(config);
+    uint32_t index;
+    const char *brokenz = broken_rule(config, &index);
     if (brokenz != NULL) {
-        (void)snprintf(error, error_size, "%s", brokenz);
+        const char *originz = config->origins[index];
+        (void)snprintf(error, error_size, "%s%s%s",
+                       originz == NULL ? "" : originz,
+                       originz == NULL ? "" : ": ", brokenz);
         return MOON_EINVAL;
     }
     if (fill_dirs(config) != MOON_OK || fill_urls(config) != MOON_OK ||

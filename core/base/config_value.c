@@ -1,5 +1,6 @@
 #include "base/config_value.h"
 
+#include "base/address.h"
 #include "base/units.h"
 
 #include <arpa/inet.h>
@@ -85,18 +86,16 @@ static bool in_range(enum moon_config_kind kind, const char *allowedz,
            value >= min && value <= max;
 }
 
-static enum moon_err number_refused(const struct moon_config_info *info,
-                                    struct moon_buf *why)
+/* What a number looks like, before its range. */
+static const char *number_text(enum moon_config_kind kind)
 {
-    switch (info->kind) {
+    switch (kind) {
     case MOON_CONFIG_KIND_DURATION:
-        return expected(why, "a duration (\"250ms\", \"30s\", \"12h\") of ",
-                        info->allowedz);
+        return "a duration (\"250ms\", \"30s\", \"12h\") of ";
     case MOON_CONFIG_KIND_SIZE:
-        return expected(why, "a size (512, \"64k\", \"10m\") of ",
-                        info->allowedz);
+        return "a size (512, \"64k\", \"10m\") of ";
     default:
-        return expected(why, "a whole number of ", info->allowedz);
+        return "a whole number of ";
     }
 }
 
@@ -119,7 +118,7 @@ static enum moon_err parse_counted(const struct moon_config_info *info,
     }
     if (!parse_number(info->kind, text, out) ||
         !in_range(info->kind, info->allowedz, *out))
-        return number_refused(info, why);
+        return expected(why, number_text(info->kind), info->allowedz);
     return MOON_OK;
 }
 
@@ -189,9 +188,22 @@ static bool is_name(struct moon_str text)
     return text.len <= 64;
 }
 
+static enum moon_err check_address(struct moon_str text, struct moon_buf *why)
+{
+    struct moon_address address;
+    char error[300];
+    enum moon_err err =
+        moon_address_parse(text, &address, error, sizeof(error));
+    if (err != MOON_OK)
+        moon_buf_addz(why, error);
+    return err;
+}
+
 static enum moon_err check_string(const struct moon_config_info *info,
                                   struct moon_str text, struct moon_buf *why)
 {
+    if (info->kind == MOON_CONFIG_KIND_ADDR)
+        return check_address(text, why);
     if (has_control(text))
         return expected(why, "text without control characters", "");
     if (strcmp(info->allowedz, "name") == 0 && !is_name(text))
@@ -320,7 +332,9 @@ static enum moon_err parse_list(const struct moon_config_info *info,
                            "addresses, CIDR blocks (10.0.0.0/8, ::1) or "
                            "\"unix\"",
                            "");
-        else
+        else if (info->kind == MOON_CONFIG_KIND_ADDRS)
+            err = check_address(item, why);
+        if (err == MOON_OK)
             err = list_add(&list, item);
     }
     if (err != MOON_OK) {
@@ -417,10 +431,11 @@ enum moon_err moon_config_value_parse(const struct moon_config_info *info,
     case MOON_CONFIG_KIND_CHOICE:
         return parse_choice(info, moon_str_trim(text), field, why);
     case MOON_CONFIG_KIND_STRING:
+    case MOON_CONFIG_KIND_ADDR:
     case MOON_CONFIG_KIND_URL:
     case MOON_CONFIG_KIND_JSON:
         return parse_text(info, text, field, why);
-    case MOON_CONFIG_KIND_LIST:
+    case MOON_CONFIG_KIND_ADDRS:
     case MOON_CONFIG_KIND_NETS:
         return parse_list(info, text, field, why);
     case MOON_CONFIG_KIND_DICTS:
@@ -502,11 +517,12 @@ void moon_config_value_print(const struct moon_config_info *info,
         print_choice(info, *(const uint32_t *)field, out);
         break;
     case MOON_CONFIG_KIND_STRING:
+    case MOON_CONFIG_KIND_ADDR:
     case MOON_CONFIG_KIND_URL:
     case MOON_CONFIG_KIND_JSON:
         moon_buf_addz(out, *(char *const *)field);
         break;
-    case MOON_CONFIG_KIND_LIST:
+    case MOON_CONFIG_KIND_ADDRS:
     case MOON_CONFIG_KIND_NETS:
         print_list(field, out);
         break;
@@ -520,12 +536,13 @@ void moon_config_value_clear(const struct moon_config_info *info, void *field)
 {
     switch (info->kind) {
     case MOON_CONFIG_KIND_STRING:
+    case MOON_CONFIG_KIND_ADDR:
     case MOON_CONFIG_KIND_URL:
     case MOON_CONFIG_KIND_JSON:
         free(*(char **)field);
         *(char **)field = NULL;
         break;
-    case MOON_CONFIG_KIND_LIST:
+    case MOON_CONFIG_KIND_ADDRS:
     case MOON_CONFIG_KIND_NETS:
         list_clear(field);
         break;
@@ -535,4 +552,27 @@ void moon_config_value_clear(const struct moon_config_info *info, void *field)
     default:
         break;
     }
+}
+
+void moon_config_describe(uint32_t index, struct moon_buf *out)
+{
+    static const char *const texts[] = {
+        [MOON_CONFIG_KIND_DURATION] = "a duration of ",
+        [MOON_CONFIG_KIND_SIZE] = "a size of ",
+        [MOON_CONFIG_KIND_COUNT] = "a number of ",
+        [MOON_CONFIG_KIND_RATIO] = "a ratio of ",
+        [MOON_CONFIG_KIND_BOOL] = "",
+        [MOON_CONFIG_KIND_CHOICE] = "",
+        [MOON_CONFIG_KIND_STRING] = "text",
+        [MOON_CONFIG_KIND_URL] = "a URL: ",
+        [MOON_CONFIG_KIND_ADDR] = "an address",
+        [MOON_CONFIG_KIND_ADDRS] = "a list of addresses",
+        [MOON_CONFIG_KIND_NETS] = "a list of CIDR blocks, or \"unix\"",
+        [MOON_CONFIG_KIND_DICTS] = "a table of names and sizes",
+        [MOON_CONFIG_KIND_JSON] = "a table",
+    };
+    const struct moon_config_info *info = &moon_config_infos[index];
+    moon_buf_addz(out, texts[info->kind]);
+    if (info->kind != MOON_CONFIG_KIND_STRING)
+        add_choices(out, info->allowedz);
 }

@@ -1,7 +1,6 @@
 #include "cli/app_args.h"
 
 #include "base/config.h"
-#include "net/listen.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,26 +38,8 @@ static int add_set(struct moon_app_args *app,
     return add(app, command, NULL, equalsz + 1, "--set");
 }
 
-static int check_address(const struct moon_command *command,
-                         const char *optionz, struct moon_str text)
+static int add_listen(struct moon_app_args *app, const char *textz)
 {
-    struct moon_address address;
-    char error[300];
-    if (moon_address_parse(text, &address, error, sizeof(error)) == MOON_OK)
-        return GO_ON;
-    return moon_usage_error(command, "%s: %s", optionz, error);
-}
-
-static int add_listen(struct moon_app_args *app,
-                      const struct moon_command *command, const char *textz)
-{
-    struct moon_str rest = moon_strz(textz);
-    do {
-        struct moon_str one = moon_str_cut(rest, ',', &rest);
-        int exit_code = check_address(command, "--listen", moon_str_trim(one));
-        if (exit_code != GO_ON)
-            return exit_code;
-    } while (rest.len > 0);
     if (app->listen.len > 0)
         moon_buf_add_char(&app->listen, ',');
     moon_buf_addz(&app->listen, textz);
@@ -70,14 +51,9 @@ static int take(struct moon_app_args *app, const struct moon_args *args)
     const struct moon_command *command = args->command;
     switch (args->id) {
     case MOON_APP_LISTEN:
-        return add_listen(app, command, args->textz);
-    case MOON_APP_ADMIN: {
-        int exit_code =
-            check_address(command, "--admin", moon_strz(args->textz));
-        return exit_code != GO_ON
-                   ? exit_code
-                   : add(app, command, "admin", args->textz, "--admin");
-    }
+        return add_listen(app, args->textz);
+    case MOON_APP_ADMIN:
+        return add(app, command, "admin", args->textz, "--admin");
     case MOON_APP_WORKERS:
         return add(app, command, "workers", args->textz, "--workers");
     case MOON_APP_CONFIG:

@@ -63,6 +63,20 @@ static int flushed(int exit_code)
     return exit_code == MOON_EXIT_OK ? MOON_EXIT_FAILED : exit_code;
 }
 
+static int help(const char *aboutz)
+{
+    const struct moon_command *about = aboutz == NULL ? NULL : find(aboutz);
+    if (aboutz == NULL)
+        moon_help_program(moon_commands);
+    else if (strcmp(aboutz, "config") == 0)
+        moon_help_config();
+    else if (about != NULL)
+        moon_help_command(about);
+    else
+        return unknown(aboutz);
+    return flushed(MOON_EXIT_OK);
+}
+
 int moon_cli_main(int argc, char **argv)
 {
     open_standard_streams();
@@ -75,14 +89,7 @@ int moon_cli_main(int argc, char **argv)
     }
     if (strcmp(namez, "--help") == 0 || strcmp(namez, "-h") == 0 ||
         strcmp(namez, "help") == 0) {
-        const struct moon_command *about = argc > 2 ? find(argv[2]) : NULL;
-        if (argc > 2 && about == NULL)
-            return unknown(argv[2]);
-        if (about != NULL)
-            moon_help_command(about);
-        else
-            moon_help_program(moon_commands);
-        return flushed(MOON_EXIT_OK);
+        return help(argc > 2 ? argv[2] : NULL);
     }
     if (strcmp(namez, "--version") == 0)
         namez = "version";

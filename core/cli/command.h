@@ -83,6 +83,8 @@ int moon_command_failed(const struct moon_command *command, const char *fmt,
 /* ---- help ---- */
 
 void moon_help_command(const struct moon_command *command);
+/* The configuration keys. */
+void moon_help_config(void);
 void moon_help_program(const struct moon_command *const *commands);
 
 #endif

@@ -1,6 +1,6 @@
 #include "cli/command.h"
 
-#include "base/str.h"
+#include "base/config.h"
 
 #include <stdio.h>
 
@@ -69,11 +69,67 @@ void moon_help_program(const struct moon_command *const *commands)
                  "Commands:\n");
     for (size_t i = 0; commands[i] != NULL; i++)
         print_row(commands[i]->namez, NULL, commands[i]->summaryz);
-    (void)printf("\nmoonshine COMMAND --help says more about each.\n");
-    wrap("\nExit codes: 0 fine, 1 failed, 2 wrong use. Every configuration "
+    wrap("\nmoonshine COMMAND --help says more about each, moonshine help "
+         "config lists the configuration keys.\n\nExit codes: 0 fine, 1 "
+         "failed, 2 wrong use. Every configuration "
          "key can be an option (--set key=value), an environment variable "
          "(MOONSHINE_ and the key in capitals, dots as underscores; with "
          "_FILE behind it, a file that holds the value) or a line of "
          "config.lua, in this order of precedence.",
+         0, 0);
+}
+
+static const char *shown_default(uint32_t index)
+{
+    switch (index) {
+    case MOON_CONFIG_KEY_memory_limit_bytes:
+        return "the least of 512m and the memory there is / (2 x workers)";
+    case MOON_CONFIG_KEY_max_connections:
+        return "0.8 x the limit of descriptors";
+    case MOON_CONFIG_KEY_session_urlz:
+        return "redis.url, else lmdb:";
+    case MOON_CONFIG_KEY_limits_urlz:
+        return "redis.url";
+    case MOON_CONFIG_KEY_cluster_urlz:
+        return "limits.url, else redis.url";
+    case MOON_CONFIG_KEY_temp_dirz:
+        return "$TMPDIR, else /tmp";
+    case MOON_CONFIG_KEY_upload_dirz:
+        return "temp_dir";
+    case MOON_CONFIG_KEY_namez:
+        return "node-PORT";
+    case MOON_CONFIG_KEY_adminz:
+    case MOON_CONFIG_KEY_run_dirz:
+    case MOON_CONFIG_KEY_state_dirz:
+        return "see moonshine run --help";
+    default:
+        return moon_config_default(index)[0] != '\0'
+                   ? moon_config_default(index)
+                   : "none";
+    }
+}
+
+void moon_help_config(void)
+{
+    struct moon_buf text = {0};
+    const char *keyz;
+    wrap("Configuration keys. A key comes from --set key=value, the "
+         "environment (MOONSHINE_KEY, dots as underscores; MOONSHINE_KEY_FILE "
+         "names a file that holds the value) or config.lua, which assigns "
+         "globals or returns a table:",
+         0, 0);
+    (void)printf("\n    workers = 4\n    log = { level = \"warn\" }\n"
+                 "    session = { url = env(\"SESSION_URL\") }\n\n");
+    for (uint32_t i = 0; (keyz = moon_config_key(i)) != NULL; i++) {
+        text.len = 0;
+        moon_config_describe(i, &text);
+        moon_buf_printf(&text, "; default: %s", shown_default(i));
+        moon_buf_add_char(&text, '\0');
+        if (!text.failed)
+            print_row(keyz, NULL, text.ptr);
+    }
+    moon_buf_deinit(&text);
+    wrap("\nlisten, admin, workers, name, user, run_dir and state_dir take "
+         "effect at a restart, all others at a reload.",
          0, 0);
 }

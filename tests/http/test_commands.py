@@ -31,6 +31,15 @@ def test_help_of_each_command_fits_the_screen(name):
     assert f"\n  {name} " in command("--help").stdout
 
 
+def test_help_lists_every_configuration_key():
+    done = command("help", "config")
+    assert done.returncode == 0
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    for key in ("listen", "session.cookie.same_site", "body_limit", "app"):
+        assert re.search(rf"^  {re.escape(key)}\b", done.stdout, re.M), key
+    assert "; default: 250ms" in done.stdout
+
+
 @pytest.mark.parametrize("name", ["route", "nginx", "cluster", "new", "test"])
 def test_commands_to_come_say_so(name):
     done = command(name)
