@@ -110,8 +110,21 @@ const char *moon_link_whyz(const struct moon_link *link)
 static void on_poll(uv_poll_t *poll, int status, int events);
 static void on_timer(uv_timer_t *timer);
 
-/* Watches what is waited for, until the nearer deadline. */
-static void arm(struct moon_link *link)
+static void watch(struct moon_link *link, int events)
+{
+    if (events == link->events)
+        return;
+    if (events != 0)
+        (void)uv_poll_start(&link->poll, events, on_poll);
+    else
+        (void)uv_poll_stop(&link->poll);
+    link->events = events;
+}
+
+/* Watches what is waited for, until the nearer deadline. Reading stays watched
+ * when nobody reads, until something arrives: each change costs system calls,
+ * and most often the next thing is another read, or to be idle. */
+static void arm(struct moon_link *link, int unasked)
 {
     static const int masks[2] = {UV_READABLE, UV_WRITABLE};
     uint64_t first = UINT64_MAX;
@@ -123,13 +136,7 @@ static void arm(struct moon_link *link)
         if (link->deadline_ms[side] < first)
             first = link->deadline_ms[side];
     }
-    if (events != link->events) {
-        if (events != 0)
-            (void)uv_poll_start(&link->poll, events, on_poll);
-        else
-            (void)uv_poll_stop(&link->poll);
-        link->events = events;
-    }
+    watch(link, events | (link->events & UV_READABLE & ~unasked));
     if (events == 0) {
         (void)uv_timer_stop(&link->timer);
         return;
@@ -145,7 +152,7 @@ static enum moon_err begin_wait(struct moon_link *link,
     uv_update_time(link->loop);
     link->waiting[side] = true;
     link->deadline_ms[side] = uv_now(link->loop) + timeout_ms;
-    arm(link);
+    arm(link, 0);
     return MOON_EAGAIN;
 }
 
@@ -405,17 +412,19 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         end_idle(link, MOON_ECLOSED);
         return;
     }
+    int unasked = events;
     if ((events & UV_READABLE) != 0 && link->waiting[MOON_LINK_READ]) {
         enum moon_err err = pump_in(link);
         if (err != MOON_EAGAIN)
             complete(link, MOON_LINK_READ, err);
+        unasked = 0;
     }
     if ((events & UV_WRITABLE) != 0 && link->waiting[MOON_LINK_WRITE]) {
         enum moon_err err = pump_out(link);
         if (err != MOON_EAGAIN)
             complete(link, MOON_LINK_WRITE, err);
     }
-    arm(link);
+    arm(link, unasked);
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -441,7 +450,7 @@ static void on_timer(uv_timer_t *timer)
         link->broken = true;
         complete(link, MOON_LINK_WRITE, fail(link, MOON_ETIMEOUT, "timeout"));
     }
-    arm(link);
+    arm(link, 0);
 }
 
 /* ---- between holders ---- */
@@ -471,8 +480,7 @@ void moon_link_idle(struct moon_link *link, uint64_t timeout_ms)
     link->in_start = link->taken_len = 0;
     link->limit = MOON_LINK_LIMIT;
     link->idle = true;
-    link->events = UV_READABLE;
-    (void)uv_poll_start(&link->poll, UV_READABLE, on_poll);
+    watch(link, UV_READABLE);
     uv_update_time(link->loop);
     (void)uv_timer_start(&link->timer, on_timer, timeout_ms, 0);
     uv_unref((uv_handle_t *)&link->poll);
@@ -484,5 +492,5 @@ void moon_link_resume(struct moon_link *link)
     link->idle = false;
     uv_ref((uv_handle_t *)&link->poll);
     uv_ref((uv_handle_t *)&link->timer);
-    arm(link);
+    arm(link, 0);
 }

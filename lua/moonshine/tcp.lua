@@ -36,6 +36,18 @@ local function reason(handle)
     return ffi_string(C.moon_tcp_error(handle))
 end
 
+-- Waits if it must; `result`, or nil, message.
+local function finish(handle, code, result)
+    if code == WAIT then
+        wait.suspend()
+        code = C.moon_tcp_outcome(handle)
+    end
+    if code ~= 0 then
+        return nil, reason(handle)
+    end
+    return result
+end
+
 -- ---- connecting ----
 
 local connect_options = fault.set "pool pool_size receive_limit"
@@ -74,15 +86,7 @@ function Socket:connect(host, port, options)
     end
     self[2] = options.pool_size
     wait.check("connect")
-    local code = C.moon_tcp_connect(handle, place, #place, number, name, #name)
-    if code == WAIT then
-        wait.suspend()
-        code = C.moon_tcp_outcome(handle)
-    end
-    if code ~= 0 then
-        return nil, reason(handle)
-    end
-    return 1
+    return finish(handle, C.moon_tcp_connect(handle, place, #place, number, name, #name), 1)
 end
 
 -- ---- sending ----
@@ -116,15 +120,7 @@ function Socket:send(data)
         fault.raise("send takes a string or a list of strings, not a %s", kind)
     end
     wait.check("send")
-    local code = C.moon_tcp_send(handle, data, #data)
-    if code == WAIT then
-        wait.suspend()
-        code = C.moon_tcp_outcome(handle)
-    end
-    if code ~= 0 then
-        return nil, reason(handle)
-    end
-    return #data
+    return finish(handle, C.moon_tcp_send(handle, data, #data), #data)
 end
 
 -- ---- receiving ----
@@ -253,8 +249,7 @@ end
 --- One time for all three.
 ---@param duration? number|string
 function Socket:settimeout(duration)
-    local ms = milliseconds(duration, "settimeout: the time")
-    C.moon_tcp_set_timeouts(handle_of(self, "settimeout"), ms, ms, ms)
+    self:settimeouts(duration, duration, duration)
 end
 
 -- ---- keeping and closing ----
@@ -268,10 +263,7 @@ function Socket:setkeepalive(max_idle, pool_size)
     local handle = handle_of(self, "setkeepalive")
     local ms = units.milliseconds(max_idle or KEEP_SECONDS, "setkeepalive: the time")
     local max = whole(pool_size or self[2] or KEEP_MAX, 1, "setkeepalive: the pool's size")
-    if C.moon_tcp_set_keepalive(handle, ms, math.min(max, 2 ^ 31)) ~= 0 then
-        return nil, reason(handle)
-    end
-    return 1
+    return finish(handle, C.moon_tcp_set_keepalive(handle, ms, math.min(max, 2 ^ 31)), 1)
 end
 
 --- How often the connection came out of the pool; nil, "closed" without one.
@@ -289,10 +281,7 @@ end
 ---@return string? message
 function Socket:close()
     local handle = handle_of(self, "close")
-    if C.moon_tcp_close(handle) ~= 0 then
-        return nil, reason(handle)
-    end
-    return 1
+    return finish(handle, C.moon_tcp_close(handle), 1)
 end
 
 local M = {}
