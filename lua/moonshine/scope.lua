@@ -140,7 +140,7 @@ local function add_route(scope, names, any, path, ...)
         fault.raise("%s takes a handler function, not %s", path and tostring(path) or "a route",
             args[count] == nil and "nil" or "a " .. type(args[count]))
     end
-    if not (path == "" and scope.prefix ~= "") then
+    if path ~= "" or scope.prefix == "" then
         check_pattern(path)
     end
     local pattern = scope.prefix .. path
@@ -228,7 +228,9 @@ end
 function Scope:group(prefix, ...)
     check_open(self)
     check_pattern(prefix)
-    if prefix:sub(-1) == "/" then
+    if prefix == "/" then
+        prefix = "" -- a group for its middleware only
+    elseif prefix:sub(-1) == "/" then
         fault.raise("the prefix %q must not end in /", prefix)
     end
     local group = M.init(setmetatable({}, Scope), self, prefix)
