@@ -33,6 +33,14 @@ static inline uint64_t moon_load_le64(const char *from)
 /* For exact arithmetic on what two 64-bit numbers make. */
 typedef unsigned __int128 moon_u128;
 
+/* The address sanitizer maps far more than it uses: caps on memory would end
+ * the process. */
+#ifdef __SANITIZE_ADDRESS__
+#define MOON_ASAN 1
+#else
+#define MOON_ASAN 0
+#endif
+
 #define MOON_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 #endif

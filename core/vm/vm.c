@@ -65,18 +65,6 @@ static int cycle_ended(lua_State *L)
     return 0;
 }
 
-/* Handler of the load's pcall: error value -> text with traceback. */
-static int with_traceback(lua_State *L)
-{
-    if (!lua_isstring(L, 1) && !luaL_callmeta(L, 1, "__tostring"))
-        lua_pushfstring(L, "(error is a %s value)", luaL_typename(L, 1));
-    else
-        lua_settop(L, lua_gettop(L));
-    const char *text = lua_tostring(L, -1);
-    luaL_traceback(L, L, text, 1);
-    return 1;
-}
-
 /* package.preload of one framework module: the name is its argument. */
 static int load_framework(lua_State *L)
 {
@@ -149,8 +137,6 @@ static int load_all(lua_State *L)
     open_framework(L);
     arm_cycle_watch(L);
 
-    lua_pushcfunction(L, with_traceback);
-    int handler = lua_gettop(L);
     lua_getglobal(L, "require");
     lua_pushliteral(L, "moonshine.boot");
     lua_call(L, 1, 1);
@@ -159,6 +145,8 @@ static int load_all(lua_State *L)
     vm->main_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     lua_getfield(L, boot, "contexts");
     vm->contexts_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_getfield(L, boot, "explain");
+    int handler = lua_gettop(L);
     lua_getfield(L, boot, "load");
     lua_pushstring(L, vm->options.app_filez);
     if (lua_pcall(L, 1, 0, handler) != 0)

@@ -74,7 +74,8 @@ local function run_fail(slot, number, kind, value, traceback)
         fail.request(slot, kind, value, traceback)
         return
     end
-    local text = fail.safe_tostring(value) .. "\n" .. tostring(traceback)
+    local trace = fault.trim(tostring(traceback))
+    local text = fail.safe_tostring(value) .. (trace ~= "" and "\n" .. trace or "")
     if starting == number then
         starting = nil
         C.moon_vm_started(false, text, #text)
@@ -102,6 +103,13 @@ end
 
 -- Interpreted, so that each route's function is the root of its own trace.
 jit.off(M.main)
+
+--- What is wrong with a load: the message, and where the application was.
+function M.explain(value)
+    local text = fail.safe_tostring(value)
+    local trace = fault.trim(debug.traceback("", 2))
+    return trace == "" and text or text .. "\n" .. trace
+end
 
 --- Loads app.lua and what it requires; raises with file and line.
 function M.load(file)

@@ -1,6 +1,7 @@
 --- What happens when a request's task dies: log, shape the answer, run c:defer.
 local ffi = require "ffi"
 local chain = require "moonshine.chain"
+local fault = require "moonshine.fault"
 local failure = require "moonshine.failure"
 local log = require "moonshine.log"
 local native = require "moonshine.native"
@@ -38,7 +39,7 @@ local function build(c, kind, value, traceback)
         message = own and (own.message or "") or safe_tostring(value),
         details = own and own.details or nil,
         value = value,
-        traceback = traceback,
+        traceback = fault.trim(tostring(traceback)),
         route = c:route(),
         request_id = c:request_id(),
     }

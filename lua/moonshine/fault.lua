@@ -38,6 +38,18 @@ function M.raise(format, ...)
     error(place and place .. ": " .. message or message, 0)
 end
 
+--- A traceback without the framework's frames; "" if nothing else is left.
+function M.trim(traceback)
+    local kept = {}
+    for line in traceback:gmatch("[^\n]+") do
+        local place = line:match("^%s+(.*)")
+        if place and place:sub(1, #own - 1) ~= own:sub(2) and place:sub(1, 4) ~= "[C]:" then
+            kept[#kept + 1] = line
+        end
+    end
+    return #kept > 0 and "stack traceback:\n" .. table.concat(kept, "\n") or ""
+end
+
 local function distance(a, b)
     local row = {}
     for j = 0, #b do

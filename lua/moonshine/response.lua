@@ -7,7 +7,8 @@ local C, ffi_string = ffi.C, ffi.string
 local Context, dead = context.methods, context.dead
 local out = ffi.new "moon_bytes"
 
---- Sets the status, or returns the one that is set (0: none yet).
+--- Sets the status, or returns what it is so far: what the inner part of the
+--- chain returned, else what was set, else 200.
 ---@param code? integer
 ---@return integer?
 function Context:status(code)
@@ -16,7 +17,8 @@ function Context:status(code)
         dead(self)
     end
     if code == nil then
-        return C.moon_res_get_status(handle)
+        local set = C.moon_res_get_status(handle)
+        return self[5] or (set ~= 0 and set or 200)
     end
     if type(code) ~= "number" or code < 200 or code > 999 or code % 1 ~= 0 then
         fault.raise("c:status: the status must be from 200 to 999, not %s", tostring(code))
