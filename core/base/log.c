@@ -1,10 +1,10 @@
 #include "base/log.h"
 
 #include "base/buf.h"
+#include "base/log_sink.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -19,8 +19,10 @@
 /* Ordinary lines wait this long for company, so that a busy access log costs
  * a hundred wake-ups a second and not one a line. */
 #define GATHER_MS 10
-/* Without a writer, how long a line may wait for a full pipe. */
+/* How long a line may wait for a reader that does not read (a full pipe, a
+ * stopped terminal): without a writer, and of the writer once it shall stop. */
 #define DIRECT_WAIT_MS 1000
+#define STOP_WAIT_MS 2000
 
 static struct {
     pthread_mutex_t lock;
@@ -29,11 +31,12 @@ static struct {
     pthread_t thread;
     struct moon_buf queue; /* lines that the writer has not taken yet */
     uint64_t dropped;
-    bool writer, writing, stopping, urgent;
+    bool writer, writing, urgent, is_set;
+    _Atomic bool stopping;
 
     _Atomic int level;
     _Atomic int format; /* enum moon_log_format */
-    int fd;
+    struct moon_log_sink sink;
     _Atomic bool colour;
     char *pathz; /* NULL: stderr */
     char whoz[96];
@@ -42,7 +45,7 @@ static struct {
     .wake = PTHREAD_COND_INITIALIZER,
     .done = PTHREAD_COND_INITIALIZER,
     .level = MOON_LOG_INFO,
-    .fd = STDERR_FILENO,
+    .sink = {.fd = STDERR_FILENO},
 };
 
 static const struct {
@@ -54,24 +57,12 @@ static const struct {
     [MOON_LOG_ERROR] = {"error", "error", "\033[31m"},
 };
 
-/* Writes all of it, unless the file is broken or a full pipe stays full for
- * `patience_ms` (-1: for ever). A log that cannot be written has nowhere to
- * say so. */
-static void write_all(int fd, const char *bytes, size_t len, int patience_ms)
+static uint64_t count_lines(const char *bytes, size_t len)
 {
-    while (len > 0) {
-        ssize_t n = write(fd, bytes, len);
-        if (n >= 0) {
-            bytes += n;
-            len -= (size_t)n;
-            continue;
-        }
-        if (errno == EINTR)
-            continue;
-        struct pollfd ready = {.fd = fd, .events = POLLOUT};
-        if (errno != EAGAIN || poll(&ready, 1, patience_ms) <= 0)
-            return;
-    }
+    uint64_t lines = 0;
+    for (size_t i = 0; i < len; i++)
+        lines += bytes[i] == '\n';
+    return lines;
 }
 
 /* ---- lines ---- */
@@ -181,15 +172,30 @@ static void add_line(struct moon_buf *out, enum moon_log_level level,
 
 /* ---- the queue; all with the lock held ---- */
 
-static void add_dropped(void)
+static void add_dropped(struct moon_buf *out)
 {
     char text[80];
     int len = snprintf(text, sizeof(text),
                        "the log could not keep up: %llu lines dropped",
                        (unsigned long long)logger.dropped);
     logger.dropped = 0;
-    add_line(&logger.queue, MOON_LOG_WARN, moon_str(text, (size_t)len), NULL,
-             0);
+    add_line(out, MOON_LOG_WARN, moon_str(text, (size_t)len), NULL, 0);
+}
+
+/* Without a writer. Once a line found no reader, the next ones do not wait. */
+static void write_directly(struct moon_str line)
+{
+    struct moon_log_sink sink = logger.sink;
+    struct moon_buf notice = {0};
+    int patience_ms = logger.dropped > 0 ? 0 : DIRECT_WAIT_MS;
+    uint64_t dropped = logger.dropped;
+    if (dropped > 0)
+        add_dropped(&notice);
+    if (moon_log_sink_write(&sink, notice.ptr, notice.len, patience_ms) > 0)
+        logger.dropped = dropped + 1;
+    else if (moon_log_sink_write(&sink, line.ptr, line.len, patience_ms) > 0)
+        logger.dropped++;
+    moon_buf_deinit(&notice);
 }
 
 static void enqueue(struct moon_str line, bool urgent)
@@ -200,7 +206,7 @@ static void enqueue(struct moon_str line, bool urgent)
     }
     bool was_empty = logger.queue.len == 0;
     if (logger.dropped > 0)
-        add_dropped();
+        add_dropped(&logger.queue);
     size_t before = logger.queue.len;
     moon_buf_add_str(&logger.queue, line);
     if (logger.queue.failed) {
@@ -221,7 +227,7 @@ static void submit(struct moon_str line, bool urgent)
     if (logger.writer)
         enqueue(line, urgent);
     else
-        write_all(logger.fd, line.ptr, line.len, DIRECT_WAIT_MS);
+        write_directly(line);
     (void)pthread_mutex_unlock(&logger.lock);
 }
 
@@ -252,7 +258,7 @@ static void *writer_main(void *unused)
             (void)pthread_cond_wait(&logger.wake, &logger.lock);
         gather();
         if (logger.stopping && logger.dropped > 0)
-            add_dropped();
+            add_dropped(&logger.queue);
         if (logger.queue.len == 0 && logger.stopping)
             break;
         struct moon_buf taken = logger.queue;
@@ -260,11 +266,17 @@ static void *writer_main(void *unused)
         batch = taken;
         logger.urgent = false;
         logger.writing = true;
-        int fd = logger.fd;
+        struct moon_log_sink sink = logger.sink;
+        sink.stopping = &logger.stopping;
         (void)pthread_mutex_unlock(&logger.lock);
-        write_all(fd, batch.ptr, batch.len, -1);
+        size_t left =
+            moon_log_sink_write(&sink, batch.ptr, batch.len, STOP_WAIT_MS);
+        uint64_t lost = count_lines(batch.ptr + batch.len - left, left);
         batch.len = 0;
         (void)pthread_mutex_lock(&logger.lock);
+        logger.dropped += lost;
+        if (lost > 0 && logger.stopping)
+            logger.queue.len = logger.dropped = 0; /* nobody will read it */
         logger.writing = false;
         (void)pthread_cond_broadcast(&logger.done);
     }
@@ -291,6 +303,7 @@ enum moon_err moon_log_start_writer(void)
 
 void moon_log_stop_writer(void)
 {
+    struct timespec until;
     (void)pthread_mutex_lock(&logger.lock);
     bool running = logger.writer;
     logger.stopping = true;
@@ -298,14 +311,22 @@ void moon_log_stop_writer(void)
     (void)pthread_mutex_unlock(&logger.lock);
     if (!running)
         return;
-    (void)pthread_join(logger.thread, NULL);
+    /* A write that hangs in the kernel must not keep the process alive. */
+    (void)clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 2 * STOP_WAIT_MS / 1000;
+    bool ended = pthread_timedjoin_np(logger.thread, NULL, &until) == 0;
+    if (!ended)
+        (void)pthread_detach(logger.thread);
     (void)pthread_mutex_lock(&logger.lock);
+    struct moon_log_sink sink = logger.sink;
     /* What came while the writer was on its way out. */
-    if (logger.queue.len > 0)
-        write_all(logger.fd, logger.queue.ptr, logger.queue.len,
-                  DIRECT_WAIT_MS);
-    moon_buf_deinit(&logger.queue);
-    logger.writer = false;
+    if (ended && logger.queue.len > 0)
+        (void)moon_log_sink_write(&sink, logger.queue.ptr, logger.queue.len,
+                                  DIRECT_WAIT_MS);
+    logger.queue.len = 0;
+    if (ended)
+        moon_buf_deinit(&logger.queue);
+    logger.writer = !ended;
     (void)pthread_mutex_unlock(&logger.lock);
 }
 
@@ -323,7 +344,8 @@ static void after_fork(void)
 
 static void in_child(void)
 {
-    logger.writer = logger.writing = logger.stopping = logger.urgent = false;
+    logger.writer = logger.writing = logger.urgent = false;
+    logger.stopping = false;
     logger.dropped = 0;
     logger.queue.len = 0;
     (void)pthread_cond_init(&logger.wake, NULL);
@@ -338,26 +360,42 @@ static void register_fork_handlers(void)
 
 /* ---- set-up ---- */
 
+/* A FIFO without a reader is an error, not a wait. */
 static int open_log(const char *pathz)
 {
-    return open(pathz, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY,
+    return open(pathz,
+                O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY |
+                    O_NONBLOCK,
                 0640);
 }
 
-/* Takes both over. Waits until the writer has let go of the old file. */
+/* Takes both over. Waits until the writer has let go of the old file, but not
+ * for ever: then the old descriptor stays open. */
 static void switch_to(int fd, char *pathz)
 {
-    while (logger.writing)
-        (void)pthread_cond_wait(&logger.done, &logger.lock);
-    if (logger.fd != STDERR_FILENO)
-        (void)close(logger.fd);
+    struct timespec until;
+    (void)clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += DIRECT_WAIT_MS / 1000;
+    int timed_out = 0;
+    while (logger.writing && timed_out == 0)
+        timed_out = pthread_cond_timedwait(&logger.done, &logger.lock, &until);
+    if (logger.sink.fd != STDERR_FILENO && timed_out == 0)
+        (void)close(logger.sink.fd);
     if (logger.pathz != pathz)
         free(logger.pathz);
-    logger.fd = fd;
+    logger.sink = moon_log_sink_make(fd);
     logger.pathz = pathz;
     const char *no_colourz = getenv("NO_COLOR");
     logger.colour =
         (no_colourz == NULL || no_colourz[0] == '\0') && isatty(fd) == 1;
+}
+
+/* Each reload sets up anew, mostly with what there is. */
+static bool same_path(const char *pathz)
+{
+    return pathz == NULL
+               ? logger.pathz == NULL
+               : logger.pathz != NULL && strcmp(pathz, logger.pathz) == 0;
 }
 
 enum moon_err moon_log_setup(enum moon_log_level level,
@@ -367,7 +405,12 @@ enum moon_err moon_log_setup(enum moon_log_level level,
     (void)pthread_once(&once, register_fork_handlers);
     int fd = STDERR_FILENO;
     char *copyz = NULL;
-    if (pathz != NULL && strcmp(pathz, "stderr") != 0) {
+    if (pathz != NULL && strcmp(pathz, "stderr") == 0)
+        pathz = NULL;
+    (void)pthread_mutex_lock(&logger.lock);
+    bool same = logger.is_set && same_path(pathz);
+    (void)pthread_mutex_unlock(&logger.lock);
+    if (pathz != NULL && !same) {
         copyz = strdup(pathz);
         if (copyz == NULL)
             return MOON_ENOMEM;
@@ -379,7 +422,9 @@ enum moon_err moon_log_setup(enum moon_log_level level,
         }
     }
     (void)pthread_mutex_lock(&logger.lock);
-    switch_to(fd, copyz);
+    if (!same)
+        switch_to(fd, copyz);
+    logger.is_set = true;
     logger.format = (int)format;
     atomic_store_explicit(&logger.level, (int)level, memory_order_relaxed);
     (void)pthread_mutex_unlock(&logger.lock);
@@ -411,7 +456,7 @@ void moon_log_set_who(const char *whoz)
 int moon_log_fd(void)
 {
     (void)pthread_mutex_lock(&logger.lock);
-    int fd = logger.fd;
+    int fd = logger.sink.fd;
     (void)pthread_mutex_unlock(&logger.lock);
     return fd;
 }

@@ -255,3 +255,22 @@ def test_text_log_has_no_colour_off_a_terminal(start):
     assert "\033[" not in node.log()
     assert re.search(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z info ",
                      node.log(), re.M)
+
+
+def test_a_log_that_nobody_reads_holds_nothing_up(start, tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        node = start(APP, workers=2, settings={"log.file": fifo})
+        client = node.connect()
+        for _ in range(3000):
+            assert client.get("/").text == "hello"
+        done = node.command("reload")
+        assert done.returncode == 0, done
+        assert client.get("/").text == "hello"
+        node.signal(signal.SIGHUP)
+        eventually(lambda: node.command("status").returncode == 0, "status")
+        node.stop()
+    finally:
+        os.close(reader)
