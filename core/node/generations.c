@@ -421,7 +421,7 @@ void moon_generations_cancel_all(struct moon_generations *list)
     struct gen *next;
     for (struct gen *gen = list->first; gen != NULL; gen = next) {
         next = gen->next;
-        if (gen->state != GEN_RETIRED)
+        if (gen->state != GEN_RETIRED && gen->state != GEN_CURRENT)
             continue;
         moon_vm_cancel_tasks(gen->base.vm, true);
         close_if_unused(gen);

@@ -35,6 +35,7 @@ struct moon_watch_record {
     uint32_t beat, beat_ticks;
     uint64_t slice_cpu_ns, slice_queue_ns;
     uint64_t beat_queue_ns;
+    uint32_t starting_ticks;
     bool killed;
 };
 

@@ -241,9 +241,11 @@ bool moon_supervise_reaped(struct moon_master *master, pid_t pid, int status)
     bool before_ready = child->state == MOON_CHILD_STARTING;
     if (before_ready)
         p->failures++;
-    /* May decide that there is nothing to run any more. */
+    /* May decide that there is nothing to run any more, or commit without
+     * this worker, and start the next one here itself. */
     moon_reload_child_died(child, status);
-    if (master->current == NULL || master->state == MOON_MASTER_DRAINING)
+    if (master->current == NULL || master->state == MOON_MASTER_DRAINING ||
+        p->child != NULL)
         return true;
     if (before_ready)
         retry_later(master, place);

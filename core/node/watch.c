@@ -9,6 +9,8 @@
 
 /* How far over its CPU limit a slice may be: its own watchdog comes first. */
 enum { GRACE_MS = 500 };
+/* A worker's start, in load_timeouts: several load at once. */
+enum { START_FACTOR = 3, START_MIN_MS = 15000 };
 
 #define NS_PER_MS 1000000u
 
@@ -96,6 +98,14 @@ static void look_at(struct moon_child *child, struct moon_worker_slot *slot,
         look_at_loop(child, &times, hang_ms);
 }
 
+/* Whatever keeps it from its first generation: the builder, a name service. */
+static void look_at_start(struct moon_child *child, uint64_t load_ms)
+{
+    uint64_t ms = (uint64_t)++child->watch.starting_ticks * MOON_TICK_MS;
+    if (ms > START_MIN_MS && ms > load_ms * START_FACTOR)
+        kill_child(child, "it did not become ready", ms);
+}
+
 void moon_watch_tick(struct moon_master *master)
 {
     if (master->current == NULL)
@@ -106,6 +116,8 @@ void moon_watch_tick(struct moon_master *master)
         if (child == NULL || child->reaped || child->watch.killed)
             continue;
         struct moon_worker_slot *slot = &master->shm->slots[i];
+        if (child->state == MOON_CHILD_STARTING)
+            look_at_start(child, config->load_timeout_ms);
         /* Until it runs its loop it has no beat; loading has its own limit. */
         if (moon_shm_get32(&slot->heartbeat) == 0 ||
             atomic_load(&slot->tid) == 0)

@@ -101,8 +101,6 @@ static void on_vote(void *ctx, uint64_t txn, bool ok, struct moon_str error)
 static void on_change(void *ctx)
 {
     struct moon_worker *worker = ctx;
-    moon_shm_set32(&worker->slot->generations_live,
-                   moon_generations_live(worker->generations));
     if (worker->draining)
         moon_worker_check_drained(worker);
 }
@@ -340,6 +338,8 @@ static void start_handles(struct moon_worker *worker)
     (void)uv_timer_init(loop, &worker->drain_timer);
     (void)uv_timer_init(loop, &worker->beat);
     (void)uv_timer_start(&worker->beat, on_beat, BEAT_MS, BEAT_MS);
+    /* From here on the master watches: the first request may be the one. */
+    moon_shm_set32(&worker->slot->heartbeat, ++worker->beats);
     (void)uv_prepare_init(loop, &worker->publish);
     (void)uv_prepare_start(&worker->publish, on_publish);
 }

@@ -53,22 +53,28 @@ static void finish(struct moon_worker *worker)
     uv_stop(&worker->loop);
 }
 
-/* drain_timeout is over. */
+/* drain_timeout is over: requests are cancelled, on_stop gets a moment, then
+ * what is left is cut. */
 static void cut(struct moon_worker *worker)
 {
-    if (!worker->cut) {
-        worker->cut = true;
-        worker->retired = true;
-        worker->drain_deadline_ms += CUT_GRACE_MS;
-        moon_log(MOON_LOG_WARN,
-                 "drain_timeout: cutting %u requests on %u connections",
-                 moon_server_exchanges(worker->server),
-                 moon_server_connections(worker->server));
-        moon_generations_retire_all(worker->generations);
-        moon_generations_cancel_all(worker->generations);
-    } else {
+    if (worker->cut) {
         moon_server_close_all(worker->server);
         finish(worker);
+        return;
+    }
+    worker->cut = true;
+    worker->drain_deadline_ms += CUT_GRACE_MS;
+    uint32_t requests = moon_server_exchanges(worker->server);
+    if (requests > 0) {
+        moon_log(MOON_LOG_WARN, "drain_timeout: cutting %u request%s", requests,
+                 requests == 1 ? "" : "s");
+        moon_generations_cancel_all(worker->generations);
+    } else {
+        moon_server_close_all(worker->server); /* idle ones */
+    }
+    if (!worker->retired) {
+        worker->retired = true;
+        moon_generations_retire_all(worker->generations);
     }
 }
 

@@ -28,6 +28,8 @@ void moon_worker_publish(struct moon_worker *worker)
               s->status_class[i + 1]);
     moon_shm_set32(&worker->slot->exchanges,
                    moon_server_exchanges(worker->server));
+    moon_shm_set32(&worker->slot->generations_live,
+                   moon_generations_live(worker->generations));
     struct moon_vm_stats vm;
     moon_generations_stats(worker->generations, &vm);
     count(worker, MOON_COUNTER_lua_errors, vm.errors);
