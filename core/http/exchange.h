@@ -14,6 +14,7 @@
 
 #include "http/app.h"
 #include "http/http_in.h"
+#include "http/peer.h"
 #include "http/response.h"
 
 struct moon_conn;
@@ -77,7 +78,7 @@ struct moon_request_body {
     int fd;                 /* owned: spooled to an unlinked file, or -1 */
 };
 
-enum { MOON_REQUEST_ID_MAX = 128, MOON_IP_TEXT = 48 };
+enum { MOON_REQUEST_ID_MAX = 128 };
 
 struct moon_exchange {
     /* who holds it */
@@ -103,7 +104,9 @@ struct moon_exchange {
     struct moon_match match;
     struct moon_str path; /* normalised */
 
-    /* identity, after the trusted-proxy rule */
+    /* identity, after the trusted-proxy rule; ip is made when asked for, by
+     * moon_exchange_ip */
+    struct moon_peer peer;
     struct moon_str ip, scheme, host, request_id;
     char ip_text[MOON_IP_TEXT];
     char request_id_text[MOON_REQUEST_ID_MAX];
@@ -123,5 +126,13 @@ struct moon_exchange {
     struct moon_exchange *prev, *next; /* all live ones, for status */
     void *timer;                       /* net's request timer */
 };
+
+/* The client's address as text. */
+static inline struct moon_str moon_exchange_ip(struct moon_exchange *x)
+{
+    if (x->ip.ptr == NULL)
+        x->ip = moon_peer_ip(&x->peer, x->ip_text);
+    return x->ip;
+}
 
 #endif

@@ -9,29 +9,6 @@
 #include <string.h>
 #include <unistd.h>
 
-void moon_peer_set(struct moon_peer *peer, const struct sockaddr *sa)
-{
-    *peer = (struct moon_peer){.family = (uint8_t)sa->sa_family};
-    if (sa->sa_family == AF_INET) {
-        struct sockaddr_in in;
-        memcpy(&in, sa, sizeof(in));
-        memcpy(peer->addr, &in.sin_addr, 4);
-        peer->port = ntohs(in.sin_port);
-    } else if (sa->sa_family == AF_INET6) {
-        struct sockaddr_in6 in6;
-        memcpy(&in6, sa, sizeof(in6));
-        memcpy(peer->addr, &in6.sin6_addr, 16);
-        peer->port = ntohs(in6.sin6_port);
-    } else {
-        peer->family = AF_UNIX;
-    }
-}
-
-const struct moon_peer *moon_conn_peer(const struct moon_conn *conn)
-{
-    return &conn->peer;
-}
-
 bool moon_conn_is_idle(const struct moon_conn *conn)
 {
     return conn->cur == NULL && conn->answered == NULL && !conn->lingering &&

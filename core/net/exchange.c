@@ -62,6 +62,7 @@ static void netx_reset(struct moon_netx *n, struct moon_conn *conn)
 {
     struct moon_exchange *x = &n->x;
     x->conn = conn;
+    x->peer = conn->peer;
     x->held_by_app = false;
     x->state = MOON_X_HEAD;
     moon_response_init(&x->res);

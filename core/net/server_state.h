@@ -10,7 +10,6 @@
 #ifndef MOON_NET_SERVER_STATE_H
 #define MOON_NET_SERVER_STATE_H
 
-#include "net/conn.h"
 #include "net/outq.h"
 #include "net/server.h"
 #include "net/timer_wheel.h"

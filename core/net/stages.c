@@ -191,8 +191,7 @@ static bool wants_log(const struct moon_exchange *x,
                              !moon_app_skips(&scope->access_log.skip, x->path));
 }
 
-void moon_stages_log(const struct moon_exchange *x,
-                     const struct moon_config *config)
+void moon_stages_log(struct moon_exchange *x, const struct moon_config *config)
 {
     char status[8], bytes[24], ms[24], generation[24];
     if (!wants_log(x, config))
@@ -207,7 +206,7 @@ void moon_stages_log(const struct moon_exchange *x,
     int generation_len = snprintf(generation, sizeof(generation), "%llu",
                                   (unsigned long long)x->generation_number);
     struct moon_log_field fields[] = {
-        {MOON_STR("ip"), x->ip, false},
+        {MOON_STR("ip"), moon_exchange_ip(x), false},
         {MOON_STR("method"), method, false},
         {MOON_STR("target"), target, false},
         {MOON_STR("status"), moon_str(status, (size_t)status_len), true},

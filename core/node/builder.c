@@ -58,7 +58,8 @@ static void run_job(struct job *job, struct moon_watch *watch)
         job->vm = moon_vm_create(&job->options, &job->error);
         return;
     }
-    moon_vm_destroy(job->vm);
+    if (job->vm != NULL)
+        moon_vm_destroy(job->vm);
     job->vm = NULL;
     moon_memory_release_pages();
 }
@@ -175,6 +176,13 @@ void moon_builder_close_vm(struct moon_builder *builder, struct moon_vm *vm,
     job->vm = vm;
     job->release = release;
     submit(builder, job);
+}
+
+void moon_builder_release_pages(struct moon_builder *builder)
+{
+    struct job *job = calloc(1, sizeof(*job));
+    if (job != NULL)
+        submit(builder, job);
 }
 
 uint32_t moon_builder_pending(const struct moon_builder *builder)

@@ -32,6 +32,8 @@ MOON_MUST_CHECK enum moon_err moon_builder_build(
  * reference to the release that it was built from. */
 void moon_builder_close_vm(struct moon_builder *builder, struct moon_vm *vm,
                            struct moon_release *release);
+/* Gives free memory back to the system. */
+void moon_builder_release_pages(struct moon_builder *builder);
 /* Jobs not answered yet. */
 uint32_t moon_builder_pending(const struct moon_builder *builder);
 /* All jobs must have been answered. `closed` fires once the handle is gone and

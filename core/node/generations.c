@@ -36,6 +36,7 @@ struct moon_generations {
     struct gen *current;
     uint64_t ended, rebuilt;
     struct moon_vm_stats closed; /* counts of VMs that are gone */
+    uint64_t collections; /* of the current VM, when pages were last freed */
     bool stopping;
 };
 
@@ -335,12 +336,16 @@ void moon_generations_tend(struct moon_generations *list)
 {
     if (list->current == NULL || list->stopping)
         return;
+    struct moon_vm_stats stats;
+    moon_vm_get_stats(list->current->base.vm, &stats);
+    if (stats.collections != list->collections) {
+        list->collections = stats.collections;
+        moon_builder_release_pages(list->o.builder);
+    }
     for (const struct gen *gen = list->first; gen != NULL; gen = gen->next)
         if (gen->state == GEN_BUILDING || gen->state == GEN_STARTING ||
             gen->state == GEN_PREPARED)
             return; /* a new one comes anyway */
-    struct moon_vm_stats stats;
-    moon_vm_get_stats(list->current->base.vm, &stats);
     if (!stats.wants_rebuild)
         return;
     moon_log(MOON_LOG_WARN,

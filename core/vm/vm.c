@@ -180,7 +180,8 @@ struct moon_vm *moon_vm_create(const struct moon_vm_options *options,
     moon_vm_set_here(vm);
     moon_memory_begin_slice(&vm->memory, SIZE_MAX);
     if (options->watch != NULL)
-        moon_budget_enter(options->watch, vm->L, &vm->trap, 0);
+        moon_budget_enter(options->watch, vm->L, &vm->trap,
+                          (uint32_t)options->config->load_timeout_ms);
     enum moon_err err = moon_vm_call_protected(vm, load_all, vm, error);
     if (options->watch != NULL)
         moon_budget_leave(options->watch);
@@ -226,8 +227,9 @@ enum moon_err moon_vm_attach(struct moon_vm *vm, uv_loop_t *loop,
 {
     if (uv_idle_init(loop, &vm->ready_handle) != 0)
         return MOON_ESYS;
-    vm->ready_handle.data = vm;
-    vm->open_handles = 1;
+    (void)uv_idle_init(loop, &vm->collect_handle);
+    vm->ready_handle.data = vm->collect_handle.data = vm;
+    vm->open_handles = 2;
     vm->loop = loop;
     vm->watch = watch;
     return MOON_OK;
@@ -352,6 +354,7 @@ void moon_vm_maybe_idle(struct moon_vm *vm)
             uv_close((uv_handle_t *)&task->timer, handle_closed);
     }
     uv_close((uv_handle_t *)&vm->ready_handle, handle_closed);
+    uv_close((uv_handle_t *)&vm->collect_handle, handle_closed);
 }
 
 /* ---- requests ---- */

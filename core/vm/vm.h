@@ -90,6 +90,8 @@ void moon_vm_on_sent(struct moon_exchange *x); /* response out, or lost */
 struct moon_vm_stats {
     uint64_t used_bytes, peak_bytes, limit_bytes;
     uint64_t errors, cpu_stops, memory_stops, timeouts, slices;
+    uint64_t collections; /* finished after memory stops: when it grows, free
+                             pages can be given back to the system */
     uint32_t tasks, coroutines;
     bool wants_rebuild; /* more than 90 % still in use after a full cycle */
 };

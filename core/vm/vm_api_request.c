@@ -21,7 +21,7 @@ void moon_api_request_keep(void)
 {
 }
 
-static struct moon_str text_of(const struct moon_exchange *x, int what)
+static struct moon_str text_of(struct moon_exchange *x, int what)
 {
     switch (what) {
     case TEXT_METHOD:
@@ -35,7 +35,7 @@ static struct moon_str text_of(const struct moon_exchange *x, int what)
     case TEXT_REQUEST_ID:
         return x->request_id;
     case TEXT_IP:
-        return x->ip;
+        return moon_exchange_ip(x);
     case TEXT_SCHEME:
         return x->scheme;
     case TEXT_HOST:
@@ -47,7 +47,7 @@ static struct moon_str text_of(const struct moon_exchange *x, int what)
 
 void moon_req_text(moon_slot *slot, int what, moon_bytes *out)
 {
-    const struct moon_exchange *x = moon_slot_x(slot);
+    struct moon_exchange *x = moon_slot_x(slot);
     *out = moon_bytes_of(x == NULL ? MOON_STR_NONE : text_of(x, what));
 }
 

@@ -208,11 +208,15 @@ static void on_death(struct moon_vm *vm, struct moon_task *task, int status)
     char text[256] = "";
     struct death death = {task, kind_of(task, status, trip)};
     moon_budget_clear(task->co, &vm->trap);
+    moon_memory_begin_slice(&vm->memory,
+                            vm->options.config->request_memory_bytes);
     vm->stats.coroutines--;
     vm->stats.errors++;
     vm->stats.cpu_stops += trip == MOON_TRIP_CPU;
     vm->stats.memory_stops += trip == MOON_TRIP_MEMORY;
     vm->stats.timeouts += trip == MOON_TRIP_TIMEOUT;
+    if (trip == MOON_TRIP_MEMORY || status == LUA_ERRMEM)
+        moon_vm_collect(vm);
     if (task->undo != NULL) {
         moon_task_undo *undo = task->undo;
         task->undo = NULL;
@@ -313,6 +317,7 @@ void moon_vm_call_resume(struct moon_vm *vm, struct moon_task *task, int nargs)
         return;
     }
     here = vm;
+    moon_budget_clear(co, &vm->trap); /* tripped while C prepared */
     moon_task_set_running(task);
     task->state = MOON_TASK_RUNNING;
     task->wait_what = NULL;

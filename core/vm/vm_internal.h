@@ -43,7 +43,8 @@ struct moon_vm {
     uint32_t request_count, child_count;
     struct moon_task *free_tasks, *live;
     struct moon_task *ready_first, *ready_last;
-    uv_idle_t ready_handle;
+    uv_idle_t ready_handle, collect_handle;
+    int cycles_wanted; /* collector cycles still to run, see vm_collect.c */
     uint32_t open_handles;
 
     struct moon_slot **slots; /* by number - 1; owned */
@@ -74,6 +75,9 @@ MOON_MUST_CHECK enum moon_err moon_vm_call_protected(struct moon_vm *vm,
                                                      lua_CFunction fn, void *ud,
                                                      struct moon_buf *error);
 void moon_vm_set_here(struct moon_vm *vm);
+
+/* vm_collect.c: starts to collect between loop turns. */
+void moon_vm_collect(struct moon_vm *vm);
 
 /* task.c */
 MOON_MUST_CHECK struct moon_task *moon_task_acquire(struct moon_vm *vm,

@@ -45,7 +45,7 @@ look at the generation.</p>
 ]]
 
 local function escape(text)
-    return moonshine.encode("html", text)
+    return moonshine.encode.html(text)
 end
 
 function M.home(facts)

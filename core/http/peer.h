@@ -1,0 +1,26 @@
+/* Address of the other end of a connection, small enough to be kept by every
+ * connection and copied into every exchange. */
+#ifndef MOON_HTTP_PEER_H
+#define MOON_HTTP_PEER_H
+
+#include "base/str.h"
+
+#include <stdint.h>
+#include <sys/socket.h>
+
+struct moon_peer {
+    uint8_t addr[16]; /* network order; the first 4 for IPv4 */
+    uint16_t port;
+    uint8_t family; /* AF_INET, AF_INET6 or AF_UNIX */
+};
+
+enum { MOON_IP_TEXT = 48 };
+
+void moon_peer_set(struct moon_peer *peer, const struct sockaddr *sa);
+
+/* "192.0.2.1" or "2001:db8::1", an IPv4-mapped address as IPv4, empty for a
+ * unix socket; written into `text`, which the result borrows. */
+struct moon_str moon_peer_ip(const struct moon_peer *peer,
+                             char text[MOON_IP_TEXT]);
+
+#endif
