@@ -479,7 +479,7 @@ app:get("/stream-gone", function(c)
 end)
 local ticks, starts = 0, {}
 moonshine.every("10ms", function() ticks = ticks + 1 end)
-moonshine.every("10ms", function() error("timer broke") end, { name = "breaks" })
+moonshine.every("50ms", function() error("timer broke") end, { name = "breaks" })
 app:get("/ticks", function() return { ticks = ticks } end)
 app:on_start(function() moonshine.sleep(0.01) starts[#starts + 1] = "one" end)
 app:on_start(function() starts[#starts + 1] = "two" end)
@@ -555,6 +555,66 @@ def test_on_stop(start):
     node = start('app:on_stop(function() moonshine.sleep(0.01) print("stopped here") end)')
     node.process.terminate()
     node.wait_log("stopped here")
+    assert node.process.wait(20) == 0
+
+
+CANCELS = r"""
+local function long(c)
+    c:defer(function() print("deferred " .. c:method() .. " " .. c:path()) end)
+    moonshine.sleep("400ms")
+    print("finished " .. c:method() .. " " .. c:path())
+    return "x"
+end
+app:get("/get", long)
+app:post("/post", long)
+app:post("/cancelled", long, { cancel_on_disconnect = true })
+app:get("/all", function(c)
+    moonshine.all(function() long(c) end, function() moonshine.sleep(30) end)
+end)
+app:get("/coroutine", function(c)
+    return coroutine.wrap(function() return long(c) end)()
+end)
+app:get("/pcall", function(c)
+    for _ = 1, 3 do pcall(long, c) end
+    print("survived")
+end)
+app:get("/timeout", function(c)
+    c:defer(function() print("deferred timeout") end)
+    pcall(moonshine.sleep, 30)
+    moonshine.sleep(30)
+end, { timeout = "50ms" })
+app:get("/timeout-all", function(c)
+    moonshine.all(function() moonshine.sleep(30) end, function() pcall(moonshine.sleep, 30) end)
+end, { timeout = "50ms" })
+app:get("/ok", function() return "ok" end)
+"""
+
+
+@pytest.fixture(scope="module")
+def cancels(start_shared):
+    return start_shared(CANCELS)
+
+
+@pytest.mark.parametrize("method, path, finishes", [
+    ("GET", "/get", False), ("GET", "/all", False), ("GET", "/coroutine", False),
+    ("GET", "/pcall", False), ("POST", "/cancelled", False), ("POST", "/post", True),
+])
+def test_disconnect(cancels, method, path, finishes):
+    with cancels.connect() as client:
+        length = "Content-Length: 0\r\n" if method == "POST" else ""
+        client.send(f"{method} {path} HTTP/1.1\r\nHost: x\r\n{length}\r\n".encode())
+        cancels.get("/ok")  # so that the other has begun
+    cancels.wait_log(f"deferred {method} {path}")
+    assert (f"finished {method} {path}" in cancels.log()) is finishes
+    assert "survived" not in cancels.log()
+    assert cancels.get("/ok").text == "ok"
+
+
+def test_timeouts_cannot_be_swallowed(cancels):
+    assert cancels.get("/timeout").status == 503
+    cancels.wait_log("deferred timeout")
+    assert cancels.get("/timeout-all").status == 503
+    assert cancels.get("/ok").text == "ok"
 
 
 MODULES = {
