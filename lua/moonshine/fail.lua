@@ -78,6 +78,11 @@ local function default_answer(c, err, own)
         end
     end
     if M.dev and err.status >= 500 then
+        if (c:header("Accept") or ""):find("text/html", 1, true) then
+            local page = require("moonshine.dev_page").render(err)
+            C.moon_res_send(c[1], err.status, page, #page, "text/html; charset=utf-8", 24)
+            return
+        end
         detail = err.message .. "\n" .. (err.traceback or "")
     end
     C.moon_res_problem(c[1], err.status, detail, #detail, details, #details)
