@@ -87,6 +87,8 @@ int moon_node_check(const struct moon_node_options *options, bool list_routes)
         err = moon_layers_build(options, NULL, &config, &error);
     if (err != MOON_OK) {
         print_text(stderr, "moonshine: ", moon_buf_str(&error));
+        moon_buf_deinit(&error);
+        moon_app_paths_deinit(&paths);
         return 1;
     }
     struct moon_probe_options probe = {

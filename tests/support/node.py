@@ -116,6 +116,7 @@ class Node:
         self.log_path = self.home / "log"
         self.clients = []
         self.expect_exit = 0
+        self.ending = False
         self.name = name or "test"
         if listen is None:
             listen = f"127.0.0.1:{free_port()}"
@@ -138,6 +139,7 @@ class Node:
                 line, env=environment(env), stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log, start_new_session=True)
         self.pid = self.process.pid
+        self.process.terminate = lambda: self.signal(signal.SIGTERM)
         Node.running.append(self)
         if wait:
             try:
@@ -219,6 +221,8 @@ class Node:
 
     def signal(self, number):
         os.kill(self.pid, number)
+        if number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            self.ending = True  # a second one would cut the drain short
 
     # End
 
@@ -234,7 +238,8 @@ class Node:
             zombies = lambda: [pid for pid, parent, _, state in processes()
                                if parent == self.pid and state == "Z"]
             eventually(lambda: not zombies(), "no zombie", 5)
-            self.process.send_signal(signal.SIGTERM)
+            if not self.ending:
+                self.signal(signal.SIGTERM)
         try:
             code = self.process.wait(seconds)
         except subprocess.TimeoutExpired:

@@ -1,0 +1,255 @@
+"""Requests and values that others collected because they break servers.
+
+The collections are not part of this repository: MOONSHINE_CORPORA names a
+folder with json/ (JSONTestSuite), http-llhttp/, http-gunicorn/ and
+strings/blns.json, else one beside the checkout is used if it is there.
+"""
+
+import json
+import os
+import pathlib
+import re
+from urllib.parse import quote, quote_from_bytes
+
+import pytest
+
+from support.client import Client, Closed, build
+from support.node import ROOT
+
+FOLDER = pathlib.Path(os.environ.get("MOONSHINE_CORPORA",
+                                     ROOT.parent / "shared/corpora"))
+pytestmark = pytest.mark.skipif(
+    not FOLDER.is_dir(), reason="no corpora here (MOONSHINE_CORPORA)")
+
+APP = '''
+app:post("/json", function(c)
+    local value, message = moonshine.json.decode(c:body())
+    if value == nil then c:fail(400, message) end
+    return { value = value }
+end)
+app:get("/query", function(c) return { value = c:query("value") } end)
+app:get("/segment/:value", function(c) return { value = c:param("value") } end)
+app:get("/cookie", function(c) return { value = c:cookie("value") } end)
+app:get("/header", function(c) return { value = c:header("X-Value") } end)
+app:any("/*rest", function(c) return c:body() or "" end)
+'''
+
+
+@pytest.fixture(scope="module")
+def node(start_shared):
+    return start_shared(APP, settings={"header_timeout": "2s",
+                                       "body_timeout": "2s"})
+
+
+def files(pattern):
+    return sorted(FOLDER.glob(pattern)) if FOLDER.is_dir() else []
+
+
+# JSON: y_ must parse, n_ must be refused, i_ may do either.
+
+@pytest.mark.parametrize("kind", ["y", "n", "i"])
+def test_json(node, kind):
+    wrong = []
+    with Client(node.address) as client:
+        for path in files(f"json/{kind}_*.json"):
+            response = client.request(
+                "POST", "/json", {"Content-Type": "application/json"},
+                path.read_bytes())
+            allowed = {"y": (200,), "n": (400,), "i": (200, 400)}[kind]
+            if response.status not in allowed:
+                wrong.append((path.name, response.status))
+                continue
+            if kind == "y":
+                want = json.loads(path.read_bytes())
+                if response.json().get("value") != want:
+                    wrong.append((path.name, response.body[:80]))
+    assert wrong == []
+
+
+# Requests as gunicorn keeps them: "\r\n" and "\xNN" are written out.
+
+def unescape(raw):
+    raw = raw.replace(b"\n", b"")
+    raw = re.sub(rb"\\x([0-9A-Fa-f]{2})",
+                 lambda m: bytes([int(m.group(1), 16)]), raw)
+    for name, byte in ((b"r", b"\r"), (b"n", b"\n"), (b"t", b"\t"),
+                       (b"0", b"\0")):
+        raw = raw.replace(b"\\" + name, byte)
+    return raw
+
+
+def with_host(data):
+    """Most samples leave Host out, which HTTP/1.1 does not allow."""
+    head, mark, rest = data.partition(b"\r\n")
+    if mark and b"HTTP/1.1" in head and b"\nhost" not in rest.lower() \
+            and not rest.lower().startswith(b"host"):
+        return head + b"\r\nHost: test.local" + mark + rest
+    return data
+
+
+def talk(node, data, split=None):
+    """Sends, closes our side, returns every status, then the close."""
+    statuses = []
+    with Client(node.address) as client:
+        try:
+            if split is None:
+                client.send(data)
+            else:
+                for start, end in split:
+                    client.send(data[start:end])
+            client.half_close()
+        except OSError:
+            pass  # it may answer and close before it has read all
+        try:
+            while True:
+                statuses.append(client.read_response().status)
+        except Closed:
+            pass
+    return statuses
+
+
+# Each of these depends on a setting of gunicorn's, or is an answer that we
+# give on purpose.
+GUNICORN_OTHER = {
+    "invalid": "001 003c 006 007 008 009 010 011 012 017 019 040 041 042 "
+               "chunked_07 limit rfc9112_chunked_missing_final_crlf",
+    "valid": "005 009 014 018 022 023 025 027 028 029 030 031 099 compat_obs "
+             "pp_ rfc9112_smuggle rfc9112_target_authority "
+             "rfc9112_target_absolute_userinfo",
+}
+
+
+def gunicorn(kind):
+    other = tuple(GUNICORN_OTHER[kind].split())
+    return [p for p in files(f"http-gunicorn/{kind}/*.http")
+            if not p.name.startswith(other)]
+
+
+def test_gunicorn_invalid(node):
+    wrong = []
+    for path in gunicorn("invalid"):
+        statuses = talk(node, with_host(unescape(path.read_bytes())))
+        if not statuses or statuses[-1] < 400:
+            wrong.append((path.name, statuses))
+    assert wrong == []
+
+
+def test_gunicorn_valid(node):
+    wrong = []
+    for path in gunicorn("valid"):
+        statuses = talk(node, with_host(unescape(path.read_bytes())))
+        if not statuses or not set(statuses) <= {200, 204, 404}:
+            wrong.append((path.name, statuses))
+    assert wrong == []
+
+
+# Requests as llhttp keeps them: Markdown with the parser's event log.
+
+BLOCK = re.compile(r"<!-- meta=(\{[^\n]*?\}) -->\n```http\n(.*?)```\n\n"
+                   r"```log\n(.*?)```", re.DOTALL)
+
+
+def llhttp():
+    for path in files("http-llhttp/*.md"):
+        text = path.read_text()
+        for match in BLOCK.finditer(text):
+            meta = json.loads(match.group(1))
+            if meta["type"] != "request" or "pause" in meta:
+                continue
+            raw = match.group(2)[:-1].replace("\\\n", "")
+            raw = raw.replace("\n", "\r\n").encode()
+            for name, byte in ((b"r", b"\r"), (b"n", b"\n"), (b"t", b"\t"),
+                               (b"f", b"\f")):
+                raw = raw.replace(b"\\" + name, byte)
+            raw = re.sub(rb"\\x([0-9a-fA-F]{2})",
+                         lambda m: bytes([int(m.group(1), 16)]), raw)
+            line = text.count("\n", 0, match.start()) + 1
+            yield f"{path.name}:{line}", with_host(raw), match.group(3)
+
+
+def test_llhttp(node):
+    """What its log calls an error must not be served."""
+    wrong = []
+    for name, data, log in llhttp():
+        statuses = talk(node, data)
+        # Any token is a method here, and what follows a last request is not
+        # looked at.
+        if re.search("reason=.*(method|Data after)", log):
+            continue
+        if "error code=" in log and statuses and statuses[-1] < 400:
+            wrong.append((name, statuses, data[:100]))
+    assert wrong == []
+
+
+@pytest.mark.seconds(400)
+def test_llhttp_split(node):
+    """However the bytes arrive, the answers are the same."""
+    wrong = []
+    for name, data, _ in llhttp():
+        if len(data) > 2000:
+            continue
+        whole = talk(node, data)
+        size = len(data)
+        for cut in {1, size // 3, size // 2, size - 2, size - 1}:
+            if 0 < cut < size:
+                parts = talk(node, data, [(0, cut), (cut, size)])
+                if parts != whole:
+                    wrong.append((name, cut, whole, parts))
+        bytewise = talk(node, data, [(i, i + 1) for i in range(size)])
+        if bytewise != whole:
+            wrong.append((name, "bytes", whole, bytewise))
+    assert wrong == []
+
+
+# Strings: round trip, or a clean refusal where HTTP does not allow them.
+
+def strings():
+    return json.loads((FOLDER / "strings/blns.json").read_text())
+
+
+def test_strings(node):
+    wrong = []
+
+    def expect(where, text, response, refusals=()):
+        if response.status in refusals:
+            return
+        if response.status != 200 or response.json().get("value") != text:
+            wrong.append((where, text, response.status, response.body[:80]))
+
+    with Client(node.address) as client:
+        for text in strings():
+            encoded = quote(text, safe="")
+            expect("json", text,
+                   client.request("POST", "/json", body=json.dumps(text)))
+            expect("query", text, client.get(f"/query?value={encoded}"))
+            if text and text not in (".", ".."):
+                expect("segment", text, client.get(f"/segment/{encoded}"),
+                       (400,) if "\0" in text else ())
+            raw = text.encode()
+            if text and not re.search(rb"[\x00-\x08\x0a-\x1f\x7f]", raw) \
+                    and text == text.strip(" \t"):
+                expect("header", text, client.get(
+                    "/header", {"X-Value": raw.decode("latin-1")}))
+            plain = quote_from_bytes(raw, safe="")
+            cookie = client.get("/cookie", {"Cookie": f"value={plain}"})
+            expect("cookie", plain, cookie)
+    assert wrong == []
+
+
+def test_strings_as_targets(node):
+    """Raw, in the request line: served or refused, never a crash."""
+    for text in strings():
+        data = b"GET /" + text.encode().replace(b"\n", b"") + \
+            b" HTTP/1.1\r\nHost: x\r\n\r\n"
+        for status in talk(node, data):
+            assert status in (200, 204, 308, 400, 404, 414, 501, 505), text
+    assert node.request("GET", "/hello").status == 200
+
+
+def test_naughty_header_lines(node):
+    for text in strings():
+        data = build("GET", "/header").replace(
+            b"\r\n\r\n", b"\r\n" + text.encode() + b"\r\n\r\n")
+        for status in talk(node, data):
+            assert status in (200, 400, 404, 431, 501, 505), text
+    assert node.request("GET", "/hello").status == 200
