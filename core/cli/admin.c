@@ -7,11 +7,15 @@
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
 #define GO_ON (-1)
 #define CONNECT_MS 2000
+/* Questions are answered at once; what a POST starts takes as long as it
+ * takes. */
+#define ANSWER_S 10
 
 /* ---- arguments ---- */
 
@@ -315,6 +319,10 @@ int moon_admin_request(const struct moon_command *command,
             moon_command_failed(command, "cannot connect to %s: %s",
                                 target->address.textz, moon_err_text(err));
     else {
+        const struct timeval patience = {.tv_sec = ANSWER_S};
+        if (strcmp(methodz, "GET") == 0)
+            (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience,
+                             sizeof(patience));
         err = moon_admin_exchange(fd, moon_buf_str(&request), &status, &body);
         (void)close(fd);
         exit_code =

@@ -27,6 +27,8 @@ static enum moon_err receive_all(int fd, struct moon_buf *to)
         ssize_t n = recv(fd, room, CHUNK, 0);
         if (n == 0)
             return MOON_OK;
+        if (n < 0 && errno == EAGAIN)
+            return MOON_ETIMEOUT; /* SO_RCVTIMEO */
         if (n < 0 && errno != EINTR)
             return moon_err_from_errno(errno);
         if (n > 0)

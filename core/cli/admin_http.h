@@ -7,8 +7,9 @@
 #include "base/errcode.h"
 
 /* Sends `request` over `fd` (borrowed) and reads the answer until its end:
- * status and body. MOON_ECLOSED if the node went away before that,
- * MOON_EPROTO if it does not speak HTTP. */
+ * status and body. A receive timeout
+ * of the socket holds (MOON_ETIMEOUT). MOON_ECLOSED if the node went away
+ * before that, MOON_EPROTO if it does not speak HTTP. */
 MOON_MUST_CHECK enum moon_err moon_admin_exchange(int fd,
                                                   struct moon_str request,
                                                   int *status,

@@ -41,23 +41,40 @@ static int rollback(const struct moon_command *command, int argc, char **argv)
     return run(command, argc, argv, post_rollback);
 }
 
-/* The node gives up its admin address last, so "nobody listens" is "gone". */
+/* Which process listens there: 0 if nobody does, -1 if it cannot be told. */
+static pid_t listener(const struct moon_admin_target *target)
+{
+    struct ucred peer = {.pid = -1};
+    socklen_t len = sizeof(peer);
+    int fd;
+    if (moon_connect(&target->address, 1000, &fd) != MOON_OK)
+        return 0;
+    if (target->address.pathz[0] == '\0' ||
+        getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) != 0)
+        peer.pid = -1;
+    (void)close(fd);
+    return peer.pid;
+}
+
+/* The node gives up its admin address last, so it is gone when nobody listens
+ * there, or somebody else (a supervisor may have started a new one). */
 static int post_stop(const struct moon_command *command,
                      const struct moon_admin_args *args,
                      const struct moon_admin_target *target)
 {
     const struct timespec pause = {.tv_nsec = 20 * 1000000};
+    pid_t before = listener(target);
     int exit_code =
         moon_admin_request(command, args, target, "POST", "/-/stop");
-    int fd;
     if (exit_code != MOON_EXIT_OK)
         return exit_code;
     (void)fflush(stdout);
-    while (moon_connect(&target->address, 1000, &fd) == MOON_OK) {
-        (void)close(fd);
+    for (;;) {
+        pid_t now = listener(target);
+        if (now == 0 || now != before)
+            return MOON_EXIT_OK;
         (void)nanosleep(&pause, NULL);
     }
-    return MOON_EXIT_OK;
 }
 
 static int stop(const struct moon_command *command, int argc, char **argv)
