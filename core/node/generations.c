@@ -8,6 +8,9 @@
 /* A transaction that is the worker's own: it replaces a full VM. */
 #define TXN_REBUILD UINT64_MAX
 
+/* What a generation that nobody has seen may take to stop. */
+enum { DISCARD_MS = 1000 };
+
 enum gen_state {
     GEN_BUILDING, /* with the builder */
     GEN_STARTING, /* on_start runs */
@@ -149,11 +152,10 @@ static void on_linger(uv_timer_t *timer)
     close_if_unused(gen);
 }
 
-static void retire(struct gen *gen)
+/* Its tasks and its on_stop have `tasks_ms`. */
+static void retire(struct gen *gen, uint64_t tasks_ms)
 {
-    const struct moon_config *config = gen->base.config;
-    uint64_t tasks_ms = config->drain_timeout_ms;
-    uint64_t linger_ms = config->linger_ms;
+    uint64_t linger_ms = gen->base.config->linger_ms;
     gen->state = GEN_RETIRED;
     gen->end_at_ms = moon_clock_ms() + linger_ms;
     moon_vm_retire(gen->base.vm);
@@ -173,12 +175,7 @@ static void discard(struct gen *gen)
         gen->dropped = true; /* its next callback ends it */
         break;
     case GEN_PREPARED:
-        gen->state = GEN_RETIRED;
-        moon_vm_retire(gen->base.vm);
-        moon_vm_cancel_tasks(gen->base.vm, true);
-        if (!moon_vm_is_idle(gen->base.vm))
-            moon_vm_on_idle(gen->base.vm, on_vm_idle, gen);
-        close_if_unused(gen);
+        retire(gen, DISCARD_MS);
         break;
     case GEN_CURRENT:
     case GEN_RETIRED:
@@ -319,7 +316,7 @@ bool moon_generations_commit(struct moon_generations *list, uint64_t txn)
     moon_app_handler_set_generation(list->o.handler, &gen->base);
     /* The old one's timers stop before the new one's start. */
     if (old != NULL)
-        retire(old);
+        retire(old, old->base.config->drain_timeout_ms);
     moon_vm_activate(gen->base.vm);
     list->o.changed(list->o.ctx);
     return true;
@@ -415,7 +412,7 @@ void moon_generations_retire_all(struct moon_generations *list)
     for (struct gen *gen = list->first; gen != NULL; gen = next) {
         next = gen->next;
         if (gen->state == GEN_CURRENT)
-            retire(gen);
+            retire(gen, gen->base.config->drain_timeout_ms);
         else
             discard(gen);
     }

@@ -12,6 +12,8 @@ from support.admin import Admin
 from support.load import Load
 from support.node import eventually, write_app
 
+# A sanitizer would report the crash that is asked for.
+CRASH = {"ASAN_OPTIONS": "detect_leaks=1:exitcode=99:handle_segv=0"}
 SAY = 'app:get("/", function() return "%s" end)'
 
 
@@ -87,7 +89,8 @@ BAD = {
 @pytest.mark.parametrize("kind", BAD)
 def test_bad_script_never_replaces_a_good_one(start, kind):
     source, expected = BAD[kind]
-    node = start(SAY % "good", workers=2, settings={"load_timeout": "1500ms"})
+    node = start(SAY % "good", workers=2, settings={"load_timeout": "1500ms"},
+                 env=CRASH)
     admin = Admin(node)
     pids = {w["pid"] for w in admin.workers()}
     node.rewrite(source)
@@ -123,7 +126,7 @@ def test_one_worker_that_refuses_keeps_all_on_the_old_code(start):
 
 
 def test_worker_that_crashes_while_loading_votes_no(start):
-    node = start(SAY % "old", workers=2)
+    node = start(SAY % "old", workers=2, env=CRASH)
     admin = Admin(node)
     node.rewrite((SAY % "new") + """
         app:on_start(function()
