@@ -150,7 +150,12 @@ end
 ---@param data string
 ---@param mime? string Default application/octet-stream.
 function Context:bytes(data, mime)
-    store(self, "body", text_of(data, "c:bytes: the body"), mime or "application/octet-stream")
+    mime = mime or "application/octet-stream"
+    fault.want(mime, "string", "c:bytes: the content type")
+    if mime:find("[%z\1-\31\127]") then
+        fault.raise("c:bytes: the content type has a byte that is not allowed")
+    end
+    store(self, "body", text_of(data, "c:bytes: the body"), mime)
 end
 
 local safe_methods = { GET = true, HEAD = true }

@@ -129,6 +129,7 @@ def test_request(node):
     assert got["raw_query"] == "x=%20&y"
     assert got["route"] == "/request/:id"
     assert got["id"] == "\u00e9"
+    assert got["ip"] == "127.0.0.1"
     assert got["scheme"] == "http"
     assert got["host"] == "test.local"
     assert got["generation"] == 1
@@ -218,7 +219,7 @@ def test_redirect(node):
     assert node.get("/redirect-301").status == 301
 
 
-@pytest.mark.parametrize("how", ["set", "add", "name", "return"])
+@pytest.mark.parametrize("how", ["set", "add", "name", "return", "type"])
 def test_no_header_injection(node, how):
     response = node.get(f"/inject/{how}")
     assert response.header("X-Evil") is None
@@ -280,6 +281,15 @@ def test_defer_and_after(node):
         assert client.get("/defer").text == "now 0"
         words = client.get("/deferred").text.split()
         assert sorted(words) == ["after", "defer"]
+
+
+def test_forwarded_headers_of_strangers_do_not_count(node):
+    got = node.get("/request/x", {"X-Forwarded-For": "9.9.9.9",
+                                  "X-Forwarded-Proto": "https",
+                                  "X-Forwarded-Host": "evil.example",
+                                  "Forwarded": "for=9.9.9.9;proto=https"})
+    assert (got.json()["ip"], got.json()["scheme"]) == ("127.0.0.1", "http")
+    assert got.json()["host"] == "test.local"
 
 
 def test_pipelined_contexts_are_not_mixed(node):

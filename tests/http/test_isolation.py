@@ -177,6 +177,23 @@ def test_memory_hog_is_stopped(node, target):
     assert len(node.children()) == 1
 
 
+def test_hogs_again_and_again(node):
+    worker = node.children()
+    with Client(node.address) as client:
+        for _ in range(5):
+            for target in HOGS:
+                assert client.get(target).status == 503
+                assert client.get("/ok").text == "ok"
+    assert node.children() == worker
+
+    def resident():
+        with open(f"/proc/{worker[0]}/statm") as statm:
+            return int(statm.read().split()[1]) * 4096 < 300 * 2**20
+
+    # What a closed VM held goes back to the system.
+    eventually(resident, "memory is given back")
+
+
 def test_errors_again_and_again(node):
     worker = node.children()
     with Client(node.address) as client:
@@ -256,3 +273,13 @@ def test_segfault_takes_one_worker(start):
 def test_segfault_of_the_only_worker(start):
     node = start(CRASH, workers=1, env={"ASAN_OPTIONS": "handle_segv=0"})
     survives(node, "/crash", 1)
+
+
+def test_long_c_call_is_killed(start):
+    node = start(CRASH, workers=2)
+    survives(node, "/match", 2)
+
+
+def test_blocking_c_call_is_killed(start):
+    node = start(CRASH, workers=2, settings={"hang_timeout": "1s"})
+    survives(node, "/sleep-c", 2)
