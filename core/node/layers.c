@@ -105,6 +105,19 @@ static enum moon_err apply_options(struct moon_config *config,
     return err;
 }
 
+/* Relative paths of config.lua are relative to the application. */
+static enum moon_err resolve_paths(struct moon_config *config,
+                                   const struct moon_node_options *options,
+                                   struct moon_buf *error)
+{
+    struct moon_app_paths paths;
+    enum moon_err err = moon_app_paths_init(&paths, options, error);
+    if (err == MOON_OK)
+        err = moon_config_resolve_paths(config, paths.dirz);
+    moon_app_paths_deinit(&paths);
+    return err;
+}
+
 enum moon_err moon_layers_build(const struct moon_node_options *options,
                                 const struct moon_archive *archive,
                                 struct moon_config **out,
@@ -124,8 +137,11 @@ enum moon_err moon_layers_build(const struct moon_node_options *options,
             moon_config_eval(config, source, "config.lua", text, sizeof(text));
     if (err == MOON_OK)
         err = moon_config_finish(config, text, sizeof(text));
+    if (err == MOON_OK)
+        err = resolve_paths(config, options, error);
     if (err != MOON_OK) {
-        moon_buf_addz(error, text[0] != '\0' ? text : moon_err_text(err));
+        if (error->len == 0)
+            moon_buf_addz(error, text[0] != '\0' ? text : moon_err_text(err));
         moon_config_destroy(config);
         return err;
     }

@@ -103,6 +103,15 @@ def test_option_over_environment_over_file(start):
     assert (status(by_option, 5), status(by_option, 6)) == (200, 431)
 
 
+def test_relative_paths(start, tmp_path):
+    """Of config.lua: relative to APP; of options: to where one stands."""
+    node = start({"app.lua": APP, "config.lua": "log = { file = 'a.log' }"},
+                 run_dir=os.path.relpath(tmp_path / "run"))
+    eventually((node.app / "a.log").exists, "the log beside app.lua")
+    assert (tmp_path / "run" / node.name / "admin.sock").exists()
+    assert node.command("status").returncode == 0
+
+
 def test_another_config_file(start, tmp_path):
     config = tmp_path / "other.lua"
     config.write_text("app = { title = 'other' }")
