@@ -44,6 +44,9 @@ const char *moon_task_no_yield(void);
  * VM's life) is shown by `status --requests`. 0, or negative when it may not
  * wait. */
 int moon_task_park(double timeout_ms, const char *what);
+/* Before the yield: the operation is undone after all, because the yield cannot
+ * happen. */
+void moon_task_drop_wait(void);
 /* After the yield: 1 unparked, 0 time over. */
 int moon_task_result(void);
 /* Wakes a parked task, once; a second call before it ran is kept. False if it

@@ -307,6 +307,14 @@ int moon_task_park(double timeout_ms, const char *what)
     return 0;
 }
 
+void moon_task_drop_wait(void)
+{
+    if (running == NULL)
+        return;
+    undo_pending(running);
+    running->state = MOON_TASK_RUNNING; /* it may have been woken already */
+}
+
 int moon_task_result(void)
 {
     return running != NULL ? running->result : 0;

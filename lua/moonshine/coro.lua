@@ -3,9 +3,11 @@
 --- A framework call that waits inside one must suspend the whole task, not
 --- return from the application's resume: resume here passes such yields on to
 --- the scheduler and goes on with the coroutine afterwards.
+local ffi = require "ffi"
 local fault = require "moonshine.fault"
 local wait = require "moonshine.wait"
 
+local C = ffi.C
 local M = {}
 
 local create, resume, status = coroutine.create, coroutine.resume, coroutine.status
@@ -19,6 +21,10 @@ local waiting = setmetatable({}, { __mode = "k" })
 local function settle(co, ok, first, ...)
     if ok and first == SENTINEL then
         if not isyieldable() then
+            -- The operation is started, but the task cannot be suspended here;
+            -- the coroutine stays where it is for ever.
+            waiting[co] = true
+            C.moon_task_drop_wait()
             return false, "cannot wait here: a callback of string.gsub, table.sort or another "
                 .. "C function cannot be suspended"
         end

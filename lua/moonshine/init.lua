@@ -15,6 +15,8 @@ local out = ffi.new "moon_bytes"
 local number = ffi.new "double[1]"
 
 ---@class moonshine
+---@field version string
+---@field dev boolean The server runs with --dev.
 local M = {
     app = app.new,
     sleep = tasks.sleep,

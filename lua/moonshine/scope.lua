@@ -7,7 +7,22 @@ local naming = require "moonshine.naming"
 local stages = require "moonshine.stages"
 local units = require "moonshine.units"
 
+---@alias moonshine.Handler fun(c: moonshine.Context): any, integer?, table<string, any>?
+---@alias moonshine.Middleware fun(c: moonshine.Context, proceed: function): any, integer?
+
+-- Each takes a path, middleware, the handler, and options.
 ---@class moonshine.Scope
+---@field get fun(self: moonshine.Scope, path: string, ...: any)
+---@field post fun(self: moonshine.Scope, path: string, ...: any)
+---@field put fun(self: moonshine.Scope, path: string, ...: any)
+---@field patch fun(self: moonshine.Scope, path: string, ...: any)
+---@field delete fun(self: moonshine.Scope, path: string, ...: any)
+---@field head fun(self: moonshine.Scope, path: string, ...: any)
+---@field options fun(self: moonshine.Scope, path: string, ...: any)
+---@field cors fun(self: moonshine.Scope, options: table)
+---@field security_headers fun(self: moonshine.Scope, options?: table|false)
+---@field access_log fun(self: moonshine.Scope, options?: table|false)
+---@field request_id fun(self: moonshine.Scope, options?: table|false)
 local Scope = {}
 Scope.__index = Scope
 

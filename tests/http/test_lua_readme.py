@@ -1,0 +1,57 @@
+"""Every example of lua/README.md loads, and answers what it says it does."""
+
+import re
+
+import pytest
+
+from support.node import ROOT, command, write_app
+
+README = (ROOT / "lua/README.md").read_text()
+EXAMPLES = re.findall(r"```lua\n(.*?)```\n(?:```http\n(.*?)```)?", README, re.S)
+
+
+def title(example):
+    return example[0].strip().splitlines()[0][:40]
+
+
+@pytest.mark.parametrize("source, requests", EXAMPLES, ids=map(title, EXAMPLES))
+def test_example(start, tmp_path, source, requests):
+    if not requests:
+        done = command("check", write_app(tmp_path, source))
+        assert done.returncode == 0, done.stderr
+        return
+    node = start(source)
+    for line in requests.strip().splitlines():
+        method, target, status, *body = line.split(maxsplit=3)
+        length = None if method in ("GET", "DELETE") else b""
+        answer = node.request(method, target, None, length)
+        assert answer.status == int(status), line
+        if body and body[0].startswith(("{", "[")):
+            assert answer.json() == __import__("json").loads(body[0]), line
+        elif body:
+            assert answer.text == body[0], line
+
+
+NAMES = r"""
+local function add(list, names, prefix)
+    for name in pairs(names) do
+        if type(name) == "string" and not name:find("^_") then
+            list[#list + 1] = prefix .. name
+        end
+    end
+end
+app:get("/", function()
+    local list = {}
+    add(list, require("moonshine.context").methods, "c:")
+    add(list, require("moonshine.scope").Scope, "app:")
+    add(list, moonshine, "moonshine.")
+    return list
+end)
+"""
+
+
+def test_every_public_name_is_documented(start):
+    """By its full name or, in tables and lists, by its last part."""
+    for name in start(NAMES).get("/").json():
+        last = re.split("[:.]", name)[1]
+        assert name in README or re.search(r"`%s\b" % last, README), name
