@@ -185,8 +185,9 @@ static void on_poll(uv_poll_t *handle, int status, int events)
         else
             conn->quiet = true;
     }
-    if (MOON_UNLIKELY((events & (UV_DISCONNECT | UV_PRIORITIZED)) != 0) &&
-        !conn->dead && conn->cur != NULL && !moon_conn_wants_input(conn))
+    bool news = (events & UV_PRIORITIZED) != 0 ||
+                ((events & UV_DISCONNECT) != 0 && !conn->hung);
+    if (MOON_UNLIKELY(news) && !conn->dead && !moon_conn_wants_input(conn))
         on_hangup(conn);
     conn->active = false;
     moon_conn_settle(conn);

@@ -176,6 +176,18 @@ def test_input_during_a_request_costs_nothing(node):
         reset(client)
 
 
+def test_half_closed_client_that_does_not_read_costs_nothing(node):
+    worker = workers(node)[0]
+    with node.connect() as client:
+        client.send(build("GET", "/big", [("Connection", "close")]))
+        client.half_close()
+        node.get("/slow")
+        before = cpu_ticks(worker)
+        node.get("/slow"), node.get("/slow")
+        assert cpu_ticks(worker) - before < 15
+        assert len(client.read_response().body) == 4 << 20
+
+
 # Clients that leave
 
 @pytest.mark.parametrize("leave", [Client.close, reset])
