@@ -86,8 +86,9 @@ static void on_link(void *owner, enum moon_link_side side, enum moon_err err)
 static enum moon_err await(struct heard *heard)
 {
     uint64_t deadline = moon_clock_ms() + PATIENCE_MS;
+    /* Not UV_RUN_ONCE, which blocks after a timer that was due at once. */
     while (heard->err == NO_ANSWER && moon_clock_ms() < deadline)
-        (void)uv_run(&loop, UV_RUN_ONCE);
+        (void)uv_run(&loop, UV_RUN_NOWAIT);
     assert_int_not_equal(heard->err, NO_ANSWER);
     return heard->err;
 }
