@@ -103,7 +103,7 @@ int moon_req_body(moon_slot *slot, moon_bytes *out);
 int64_t moon_req_body_pread(moon_slot *slot, uint64_t from, char *to,
                             size_t len);
 /* Streamed body: 1 a piece (until the next call), 0 the end, -1 wait with
- * moon_req_wait_readable, -2 cut off. */
+ * moon_req_wait_readable, -2 cut off, -3 larger than its limit. */
 int moon_req_read(moon_slot *slot, size_t max, moon_bytes *out);
 /* As moon_task_park, until more of the body is here. */
 int moon_req_wait_readable(moon_slot *slot);

@@ -177,6 +177,8 @@ enum moon_err moon_task_wait(struct moon_task *task, const char *what_z,
     task->undo = undo;
     task->undo_data = data;
     task->wait_what = what_z;
+    if (task->x != NULL)
+        task->x->wait_what = what_z;
     task->waiting_since_ns = moon_clock_ns();
     return MOON_OK;
 }

@@ -73,6 +73,8 @@ int moon_req_read(moon_slot *slot, size_t max, moon_bytes *out)
         return piece.len > 0 ? 1 : 0;
     case MOON_EAGAIN:
         return -1;
+    case MOON_ETOO_BIG:
+        return -3;
     default:
         return -2;
     }

@@ -321,6 +321,8 @@ void moon_vm_call_resume(struct moon_vm *vm, struct moon_task *task, int nargs)
     moon_task_set_running(task);
     task->state = MOON_TASK_RUNNING;
     task->wait_what = NULL;
+    if (task->x != NULL)
+        task->x->wait_what = NULL;
     task->fresh = false;
     vm->stats.slices++;
     moon_memory_begin_slice(&vm->memory,

@@ -141,6 +141,8 @@ function Context:read(max)
             return nil
         elseif code == -2 then
             return nil, "closed"
+        elseif code == -3 then
+            error(failure.new("too_large", 413, "the body is larger than allowed"), 0)
         end
         wait.check("c:read")
         if C.moon_req_wait_readable(handle) ~= 0 then
@@ -150,7 +152,7 @@ function Context:read(max)
     end
 end
 
--- ---- urlencoded forms ----
+-- ---- bodies as tables ----
 
 local max_args = native.info().max_args
 local FORM = {}
@@ -200,6 +202,43 @@ function Context:forms()
         end
     end
     return map
+end
+
+local function media_type(c)
+    return ((c:header("Content-Type") or ""):match("^%s*([^;%s]*)") or ""):lower()
+end
+
+local function read_table(c)
+    local mime = media_type(c)
+    if mime == "application/json" or mime:find("%+json$") then
+        return native.json.decode(c:body())
+    elseif mime == "application/x-www-form-urlencoded" then
+        return c:forms()
+    elseif mime == "" and c:body() == "" then
+        return nil, "a body is expected", 400
+    end
+    return nil, "a body of this type cannot be read: send application/json", 415
+end
+
+--- The body as a value, by its Content-Type: JSON or a form; or nil, message, code.
+---@return any
+---@return string?
+---@return integer?
+function Context:try_bind()
+    if not self[1] then
+        dead(self)
+    end
+    return read_table(self)
+end
+
+--- The body as a value, by its Content-Type; answers 400 or 415 if that fails.
+---@return any
+function Context:bind()
+    local value, message, code = self:try_bind()
+    if value == nil then
+        error(failure.new("bad_request", code, message), 0)
+    end
+    return value
 end
 
 return Context

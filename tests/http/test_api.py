@@ -1,5 +1,7 @@
 """What a Lua application sees and does: results, the context, failures."""
 
+import re
+
 import pytest
 
 from support.node import eventually
@@ -64,6 +66,16 @@ end)
 app:get("/bad-header", function(c) c:set_header("X-A", "a\r\nX-Evil: 1") return "never" end)
 app:get("/own-header", function(c) c:set_header("Content-Length", "1") return "never" end)
 app:post("/body", function(c) c:bytes(c:body(), c:header("Content-Type")) end)
+app:post("/bind", function(c) return { got = c:bind() } end)
+app:post("/try-bind", function(c)
+    local value, message, code = c:try_bind()
+    return { value = value, message = message, code = code }
+end)
+app:post("/limited", function(c)
+    local sum = 0
+    for piece in c.read, c do sum = sum + #piece end
+    return { sum = sum }
+end, { body = "stream", body_limit = 1000 })
 app:post("/form", function(c) return { a = c:form("a"), all = c:forms() } end)
 app:post("/file", function(c)
     local file, sum = c:body_file(), 0
@@ -241,6 +253,29 @@ def test_bodies(node):
     assert node.request("POST", "/file", None, b"y" * 300_000).json() == {"size": 300000, "sum": 300000}
 
 
+def test_bind(node):
+    def post(mime, body, path="/bind"):
+        return node.request("POST", path, {"Content-Type": mime} if mime else None, body)
+    assert post("application/json; charset=utf-8", b'{"a":[]}').body == b'{"got":{"a":[]}}'
+    assert post("application/vnd.x+json", b"[1]").json() == {"got": [1]}
+    assert post("application/x-www-form-urlencoded", b"a=1&b=x+y").json() == {
+        "got": {"a": "1", "b": "x y"}}
+    r = post("application/json", b"{]")
+    assert r.status == 400 and "line 1" in r.text
+    assert post("text/plain", b"x").status == 415
+    assert post(None, b"").status == 400
+    seen = post("application/json", b"{]", "/try-bind").json()
+    assert seen["code"] == 400 and "line 1" in seen["message"]
+
+
+def test_streamed_body_over_its_limit(node):
+    with node.connect() as client:
+        client.send(b"POST /limited HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+                    + b"300\r\n" + b"z" * 0x300 + b"\r\n300\r\n" + b"z" * 0x300 + b"\r\n0\r\n\r\n")
+        assert client.read_response().status == 413
+    assert node.request("POST", "/limited", None, b"q" * 1000).json() == {"sum": 1000}
+
+
 def test_streamed_body(node):
     with node.connect() as client:
         client.send(b"POST /streamed HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -411,6 +446,7 @@ def test_a_hook_that_fails(shaped):
 TASKS = r"""
 local log = {}
 app:get("/sleep", function() moonshine.sleep("20ms") return "slept" end)
+app:get("/long", function() moonshine.sleep("30s") end)
 app:get("/bad-sleep", function() moonshine.sleep("20 minutes") end)
 app:get("/all", function(c)
     local a, b, none, d = moonshine.all(
@@ -508,6 +544,13 @@ def test_sleep(tasks):
     assert tasks.get("/sleep").text == "slept"
     assert tasks.get("/bad-sleep").status == 500
     tasks.wait_log(r"app.lua:\d+: moonshine.sleep: the duration must be")
+
+
+def test_status_says_what_a_request_waits_on(tasks):
+    with tasks.connect() as client:
+        client.send(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n")
+        eventually(lambda: re.search(r"/long.*sleep", tasks.command("status", "--requests").stdout),
+                   "status --requests names the sleep")
 
 
 def test_errors_of_tasks(tasks):
@@ -669,7 +712,7 @@ def test_modules(modules):
         assert modules.get("/broken").status == 500
         assert modules.get("/spinning").status == 503
         assert modules.get("/loop").status == 500
-    assert len(__import__("re").findall("request failed: .*broken module", modules.log())) == 2
+    assert len(re.findall("request failed: .*broken module", modules.log())) == 2
     assert modules.log().count("cpu limit of 50 ms") >= 2
     assert modules.get("/rock-global").json() == [True]
     assert modules.get("/read").text == "data"

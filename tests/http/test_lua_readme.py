@@ -1,5 +1,6 @@
 """Every example of lua/README.md loads, and answers what it says it does."""
 
+import json
 import re
 
 import pytest
@@ -27,7 +28,7 @@ def test_example(start, tmp_path, source, requests):
         answer = node.request(method, target, None, length)
         assert answer.status == int(status), line
         if body and body[0].startswith(("{", "[")):
-            assert answer.json() == __import__("json").loads(body[0]), line
+            assert answer.json() == json.loads(body[0]), line
         elif body:
             assert answer.text == body[0], line
 
