@@ -104,6 +104,13 @@ static bool is_plain(struct moon_str s)
     return s.len > 0;
 }
 
+/* A value of several lines (a traceback) is written below the line. */
+static bool is_block(const struct moon_log_field *field)
+{
+    return field->value.len > 0 &&
+           memchr(field->value.ptr, '\n', field->value.len) != NULL;
+}
+
 static void add_text(struct moon_buf *out, enum moon_log_level level,
                      struct moon_str message,
                      const struct moon_log_field *fields, size_t count)
@@ -124,6 +131,8 @@ static void add_text(struct moon_buf *out, enum moon_log_level level,
     }
     add_clean(out, message);
     for (size_t i = 0; i < count; i++) {
+        if (is_block(&fields[i]))
+            continue;
         moon_buf_add_char(out, ' ');
         moon_buf_add_str(out, fields[i].name);
         moon_buf_add_char(out, '=');
@@ -131,6 +140,14 @@ static void add_text(struct moon_buf *out, enum moon_log_level level,
             moon_buf_add_str(out, fields[i].value);
         else
             moon_buf_add_json(out, fields[i].value);
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (is_block(&fields[i])) {
+            add_clean(out, MOON_STR("\n"));
+            moon_buf_add_str(out, fields[i].name);
+            moon_buf_addz(out, ": ");
+            add_clean(out, fields[i].value);
+        }
     }
     moon_buf_add_char(out, '\n');
 }

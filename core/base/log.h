@@ -21,7 +21,8 @@ enum moon_log_level {
 
 enum moon_log_format { MOON_LOG_TEXT, MOON_LOG_JSON };
 
-/* Extra name/value pairs of a line. `raw` marks a JSON number or boolean. */
+/* Extra name/value pairs of a line; in text, a value of several lines stands
+ * indented below it. `raw` marks a JSON number or boolean. */
 struct moon_log_field {
     struct moon_str name, value;
     bool raw;

@@ -58,12 +58,13 @@ static void text_lines(void **state)
     const struct moon_log_field fields[] = {
         {MOON_STR("route"), MOON_STR("/users/:id"), false},
         {MOON_STR("why"), MOON_STR("two words"), false},
+        {MOON_STR("traceback"), MOON_STR("one:\n\ttwo\033"), false},
         {MOON_STR("empty"), MOON_STR(""), false},
         {MOON_STR("n"), MOON_STR("12"), true},
     };
     (void)state;
     moon_log_set_who("node-8080 worker 1");
-    moon_log_fields(MOON_LOG_INFO, MOON_STR("hello"), fields, 4);
+    moon_log_fields(MOON_LOG_INFO, MOON_STR("hello"), fields, 5);
     moon_log(MOON_LOG_DEBUG, "not wanted");
     const char *text = contents(pathz);
     assert_int_equal(text[4], '-');
@@ -71,7 +72,8 @@ static void text_lines(void **state)
     assert_int_equal(text[23], 'Z');
     assert_string_equal(text + 24,
                         " info  node-8080 worker 1: hello route=/users/:id "
-                        "why=\"two words\" empty=\"\" n=12\n");
+                        "why=\"two words\" empty=\"\" n=12\n"
+                        "    traceback: one:\n    \ttwo\\x1b\n");
 }
 
 static void a_message_cannot_forge_a_line(void **state)
