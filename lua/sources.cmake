@@ -25,6 +25,7 @@ set(MOONSHINE_LUA_FILES
   moonshine/stages.lua
   moonshine/tasks.lua
   moonshine/tcp.lua
+  moonshine/test.lua
   moonshine/timers.lua
   moonshine/units.lua
   moonshine/url.lua

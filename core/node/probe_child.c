@@ -1,4 +1,5 @@
 #include "node/probe.h"
+#include "node/probe_server.h"
 
 #include "base/log.h"
 #include "node/keep.h"
@@ -163,6 +164,8 @@ static void load_app(struct child *child)
     moon_buf_add_char(&child->dir, '\0');
     if (child->dir.failed)
         give_up(child);
+    static char socketz[MOON_PROBE_NAME];
+    int socket_fd = moon_probe_server_listen(socketz);
     struct moon_vm_options options = {
         .files = child->archive,
         .config = child->config,
@@ -173,6 +176,7 @@ static void load_app(struct child *child)
         .worker_count = fixed->workers,
         .dev = child->options->node->dev,
         .probe = true,
+        .check_socketz = socket_fd >= 0 ? socketz : NULL,
         .watch = watch,
     };
     if (chdir(child->dir.ptr) != 0)
@@ -181,6 +185,11 @@ static void load_app(struct child *child)
     if (child->vm == NULL)
         give_up(child);
     if (moon_vm_attach(child->vm, &child->loop, watch) != MOON_OK)
+        give_up(child);
+    child->config->log_access = false; /* a check's requests are no traffic */
+    if (socket_fd >= 0 &&
+        moon_probe_server_start(socket_fd, child->vm, child->archive,
+                                child->config, &child->loop) != MOON_OK)
         give_up(child);
     moon_vm_start(child->vm, true, on_started, child);
     while (!child->started && uv_run(&child->loop, UV_RUN_ONCE) != 0)

@@ -64,6 +64,8 @@ bool moon_task_cancel(uint32_t task);
 void moon_task_set_timer(void);
 /* The app's on_start and checks are over (ok) or failed with this text. */
 void moon_vm_started(bool ok, const char *text, size_t len);
+/* Where app:check reaches the app it checks ("@name"), or NULL. */
+const char *moon_vm_check_socket(void);
 bool moon_vm_stopping(void); /* retired, draining or shutting down */
 /* ---- requests: vm/vm_api_request.c ----
  * Bytes live until the request ends. All of these answer "nothing" when the

@@ -296,6 +296,11 @@ static enum moon_err begin_unix(struct moon_dial *dial, struct moon_str path)
     target->addr.un.sun_path[path.len] = '\0';
     target->len =
         (socklen_t)(offsetof(struct sockaddr_un, sun_path) + path.len + 1);
+    if (path.len > 1 && path.ptr[0] == '@') {
+        /* Abstract: no file, and its length is part of the name. */
+        target->addr.un.sun_path[0] = '\0';
+        target->len--;
+    }
     dial->count = 1;
     return try_next(dial);
 }

@@ -437,6 +437,12 @@ void moon_vm_cancel(struct moon_exchange *x, enum moon_cancel_reason why)
     moon_task_kill(task, trip, kinds[why]);
 }
 
+const char *moon_vm_check_socket(void)
+{
+    const struct moon_vm *vm = moon_vm_here();
+    return vm != NULL ? vm->options.check_socketz : NULL;
+}
+
 bool moon_vm_stopping(void)
 {
     const struct moon_vm *vm = moon_vm_here();

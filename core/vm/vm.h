@@ -30,6 +30,8 @@ struct moon_vm_options {
     bool dev;
     bool probe; /* files missing from the archive are read from disk and
                    reported through moon_vm_outside */
+    const char *check_socketz; /* the probe's own server, for app:check: a name
+                                  for moonshine.tcp; borrowed; may be NULL */
     struct moon_watch *watch; /* of the thread that loads; may be NULL */
 };
 
