@@ -198,9 +198,33 @@ static void advance(struct moon_outq *q, struct moon_outpool *pool, size_t n)
     }
 }
 
+/* The usual case: all that waits is in one chunk. */
+static enum moon_err write_only_chunk(struct moon_outq *q,
+                                      struct moon_outpool *pool, int fd)
+{
+    struct moon_outchunk *chunk = q->head;
+    struct iovec iov = {.iov_base = chunk->buf.ptr + chunk->sent,
+                        .iov_len = chunk->buf.len - chunk->sent};
+    ssize_t n;
+    do {
+        n = writev(fd, &iov, 1);
+    } while (n < 0 && errno == EINTR);
+    if (MOON_UNLIKELY(n < 0))
+        return peer_error();
+    q->sent += (size_t)n;
+    chunk->sent += (size_t)n;
+    if (MOON_UNLIKELY((size_t)n != iov.iov_len))
+        return MOON_EAGAIN;
+    q->head = q->tail = NULL;
+    chunk_give(pool, chunk);
+    return MOON_OK;
+}
+
 static enum moon_err write_memory(struct moon_outq *q,
                                   struct moon_outpool *pool, int fd)
 {
+    if (MOON_LIKELY(q->head->next == NULL))
+        return write_only_chunk(q, pool, fd);
     struct iovec iov[IOV_MAX_USED];
     int count = 0;
     size_t total = 0;

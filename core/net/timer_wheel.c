@@ -6,19 +6,6 @@
 
 enum { SLOT_MASK = MOON_WHEEL_SLOTS - 1 };
 
-static uint32_t to_tick(uint64_t ms)
-{
-    uint64_t tick = ms / MOON_WHEEL_TICK_MS;
-    return tick < MOON_TIMER_OFF ? (uint32_t)tick : MOON_TIMER_OFF - 1;
-}
-
-/* The next tick at which that slot is looked at. */
-static uint32_t next_visit(const struct moon_wheel *wheel, uint32_t slot)
-{
-    uint32_t first = wheel->now + 1;
-    return first + ((slot - first) & SLOT_MASK);
-}
-
 static void link_timer(struct moon_wheel *wheel, struct moon_timer *timer)
 {
     uint32_t slot = timer->due & SLOT_MASK;
@@ -91,7 +78,7 @@ static void visit(struct moon_wheel *wheel, uint32_t slot, uint32_t now)
 static void on_timer(uv_timer_t *handle)
 {
     struct moon_wheel *wheel = MOON_CONTAINER(handle, struct moon_wheel, timer);
-    uint32_t now = to_tick(uv_now(handle->loop));
+    uint32_t now = moon_wheel_tick(uv_now(handle->loop));
     if (now > wheel->now + MOON_WHEEL_SLOTS)
         wheel->now = now - MOON_WHEEL_SLOTS;
     while (wheel->now < now) {
@@ -107,7 +94,7 @@ void moon_wheel_init(struct moon_wheel *wheel, uv_loop_t *loop,
     *wheel =
         (struct moon_wheel){.armed = MOON_TIMER_OFF, .fire = fire, .ctx = ctx};
     uv_timer_init(loop, &wheel->timer);
-    wheel->now = to_tick(uv_now(loop));
+    wheel->now = moon_wheel_tick(uv_now(loop));
 }
 
 void moon_wheel_stop(struct moon_wheel *wheel)
@@ -116,24 +103,17 @@ void moon_wheel_stop(struct moon_wheel *wheel)
     uv_timer_stop(&wheel->timer);
 }
 
-void moon_wheel_set(struct moon_wheel *wheel, struct moon_timer *timer,
-                    uint64_t due_ms)
+void moon_wheel_link(struct moon_wheel *wheel, struct moon_timer *timer,
+                     uint32_t due)
 {
-    uint32_t due = to_tick(due_ms) + 1;
-    if (timer->link != NULL) {
-        if (next_visit(wheel, timer->slot) <= due) {
-            timer->due = due;
-            return;
-        }
-        moon_timer_remove(timer);
-    }
+    moon_timer_remove(timer);
     /* Nothing is linked before `armed`, so the wheel may skip to now. */
-    uint32_t now = to_tick(uv_now(wheel->timer.loop));
+    uint32_t now = moon_wheel_tick(uv_now(wheel->timer.loop));
     if (now > wheel->now && now < wheel->armed)
         wheel->now = now;
     timer->due = due > wheel->now ? due : wheel->now + 1;
     link_timer(wheel, timer);
-    uint32_t first = next_visit(wheel, timer->slot);
+    uint32_t first = moon_wheel_visit(wheel, timer->slot);
     if (first < wheel->armed)
         arm(wheel, first);
 }

@@ -53,9 +53,34 @@ static inline void moon_timer_init(struct moon_timer *timer, uint8_t kind)
     timer->kind = kind;
 }
 
+/* For the next function only. */
+void moon_wheel_link(struct moon_wheel *wheel, struct moon_timer *timer,
+                     uint32_t due);
+
+/* The next tick at which that slot is looked at. */
+static inline uint32_t moon_wheel_visit(const struct moon_wheel *wheel,
+                                        uint32_t slot)
+{
+    uint32_t first = wheel->now + 1;
+    return first + ((slot - first) & (MOON_WHEEL_SLOTS - 1));
+}
+
+static inline uint32_t moon_wheel_tick(uint64_t ms)
+{
+    uint64_t tick = ms / MOON_WHEEL_TICK_MS;
+    return tick < MOON_TIMER_OFF - 1 ? (uint32_t)tick : MOON_TIMER_OFF - 2;
+}
+
 /* `due_ms` as uv_now of the wheel's loop counts. */
-void moon_wheel_set(struct moon_wheel *wheel, struct moon_timer *timer,
-                    uint64_t due_ms);
+static inline void moon_wheel_set(struct moon_wheel *wheel,
+                                  struct moon_timer *timer, uint64_t due_ms)
+{
+    uint32_t due = moon_wheel_tick(due_ms) + 1;
+    if (timer->link != NULL && moon_wheel_visit(wheel, timer->slot) <= due)
+        timer->due = due; /* where it is, it is looked at in time */
+    else
+        moon_wheel_link(wheel, timer, due);
+}
 
 static inline void moon_timer_clear(struct moon_timer *timer)
 {
