@@ -69,6 +69,7 @@ struct moon_worker_slot {
     _Atomic uint32_t tasks;
     _Atomic uint64_t generation; /* that new requests enter */
     _Atomic uint64_t started_ms; /* moon_clock_ms */
+    _Atomic uint64_t running_at; /* see node/witness.h; 0: not known */
     _Atomic uint64_t vm_used_bytes, vm_limit_bytes;
     _Atomic uint64_t counters[MOON_COUNTERS];
 };

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "node/process.h"
+#include "node/witness.h"
 
 /* How far over its CPU limit a slice may be: its own watchdog comes first. */
 enum { GRACE_MS = 500 };
@@ -19,9 +20,17 @@ static void kill_child(struct moon_child *child, const char *whyz,
 {
     child->watch.killed = true;
     moon_shm_add(&child->master->shm->kills, 1);
-    moon_log(MOON_LOG_ERROR, "worker %u (pid %d) killed: %s for %llu ms",
+    const struct moon_worker_slot *slot =
+        &child->master->shm->slots[child->slot];
+    struct moon_buf what = {0};
+    if (moon_shm_get32(&slot->slice.seq) % 2 == 1)
+        (void)moon_witness_request(child->pid, moon_shm_get(&slot->running_at),
+                                   &what);
+    moon_log(MOON_LOG_ERROR, "worker %u (pid %d) killed: %s for %llu ms%s%.*s",
              child->slot + 1, (int)child->pid, whyz,
-             (unsigned long long)after_ms);
+             (unsigned long long)after_ms, what.len > 0 ? ": " : "",
+             MOON_STR_ARG(moon_buf_str(&what)));
+    moon_buf_deinit(&what);
     (void)kill(child->pid, SIGKILL);
 }
 

@@ -5,6 +5,7 @@
 #include "node/layers.h"
 #include "node/process.h"
 #include "vm/budget.h"
+#include "vm/task.h"
 #include "vm/tcp_pool.h"
 
 #include <stdio.h>
@@ -268,6 +269,8 @@ static void become(struct moon_worker *worker)
     atomic_store(&worker->slot->pid, (int32_t)getpid());
     atomic_store(&worker->slot->tid, (int32_t)gettid());
     moon_shm_set(&worker->slot->started_ms, moon_clock_ms());
+    moon_shm_set(&worker->slot->running_at,
+                 (uint64_t)(uintptr_t)moon_task_running_at());
     moon_shm_set32(&worker->slot->state, MOON_WORKER_STARTING);
     for (int i = 0; i < MOON_COUNTERS; i++)
         worker->base_counters[i] = moon_shm_get(&worker->slot->counters[i]);

@@ -18,6 +18,11 @@ struct moon_task *moon_task_running(void)
     return running;
 }
 
+struct moon_task *const *moon_task_running_at(void)
+{
+    return &running;
+}
+
 void moon_task_set_running(struct moon_task *task)
 {
     running = task;

@@ -69,6 +69,9 @@ struct moon_task {
 
 /* The task whose Lua runs now on this thread; NULL outside the gate. */
 struct moon_task *moon_task_running(void);
+/* Where that pointer lies, for whoever must read it from outside (the master,
+ * before it kills a process that hangs). Of the calling thread. */
+struct moon_task *const *moon_task_running_at(void);
 
 /* Starts an operation: the next yield of the running task suspends it until
  * moon_task_wake. At most one; a second is our bug. MOON_EDENIED when the
