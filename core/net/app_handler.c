@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "net/auto_answer.h"
+#include "net/broken.h"
 #include "net/stages.h"
 
 #include <stdlib.h>
@@ -10,6 +11,7 @@ struct moon_app_handler {
     struct moon_handler ops;
     struct moon_app_handler_options options;
     struct moon_generation *current;
+    struct moon_buf broken; /* --dev: why the code on disk does not load */
 };
 
 /* A hook wants to answer in Lua: its chain runs as a route's would. */
@@ -101,6 +103,10 @@ static bool answer_early(struct moon_app_handler *handler,
         return moon_auto_error(x, 400, "The path is malformed.");
     if (builtin(handler, x))
         return true;
+    if (MOON_UNLIKELY(handler->broken.len > 0)) {
+        moon_broken_answer(x, moon_buf_str(&handler->broken));
+        return true;
+    }
     if (MOON_UNLIKELY(x->req.upgrade))
         return moon_auto_error(x, 501, "Upgrade is not supported.");
     if (x->match.route == MOON_NO_ROUTE) {
@@ -239,6 +245,7 @@ struct moon_app_handler *moon_app_handler_create(
 
 void moon_app_handler_destroy(struct moon_app_handler *handler)
 {
+    moon_buf_deinit(&handler->broken);
     free(handler);
 }
 
@@ -252,6 +259,14 @@ void moon_app_handler_set_generation(struct moon_app_handler *handler,
                                      struct moon_generation *generation)
 {
     handler->current = generation;
+    moon_app_handler_set_broken(handler, MOON_STR_NONE);
+}
+
+void moon_app_handler_set_broken(struct moon_app_handler *handler,
+                                 struct moon_str error)
+{
+    handler->broken.len = 0;
+    moon_buf_add_str(&handler->broken, error);
 }
 
 static uint32_t clamp32(uint64_t value)

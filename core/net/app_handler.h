@@ -31,6 +31,11 @@ const struct moon_handler *moon_app_handler_ops(
 void moon_app_handler_set_generation(struct moon_app_handler *handler,
                                      struct moon_generation *generation);
 
+/* --dev: the code on disk does not load; every request is answered with this
+ * text (copied) until set_generation, or until it is set to empty. */
+void moon_app_handler_set_broken(struct moon_app_handler *handler,
+                                 struct moon_str error);
+
 /* The server's settings out of a configuration. */
 void moon_app_server_config(const struct moon_config *config,
                             struct moon_server_config *out);

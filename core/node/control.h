@@ -19,6 +19,7 @@ enum moon_control_type {
     MOON_CONTROL_DRAIN,       /* finish, then exit */
     MOON_CONTROL_REOPEN_LOGS,
     MOON_CONTROL_REQUESTS, /* list what is in flight */
+    MOON_CONTROL_BROKEN,   /* --dev: answer everything with this error */
     /* worker to master */
     MOON_CONTROL_READY,     /* serves its first generation */
     MOON_CONTROL_PREPARED,  /* vote: yes */

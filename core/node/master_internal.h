@@ -164,6 +164,8 @@ void moon_supervise_tick(struct moon_master *master);
 bool moon_supervise_reaped(struct moon_master *master, pid_t pid, int status);
 enum moon_err moon_supervise_send(struct moon_child *child,
                                   enum moon_control_type type, uint64_t txn);
+/* --dev: it shows this error instead of the old code's answers. */
+void moon_supervise_tell_broken(struct moon_child *child, struct moon_str why);
 /* Asks it to build the release. */
 void moon_supervise_prepare(struct moon_child *child,
                             struct moon_release *release, uint64_t txn);

@@ -132,6 +132,8 @@ static void fail(struct moon_master *master, struct moon_str why)
     }
     for (uint32_t i = 0; i < master->place_count; i++) {
         struct moon_child *child = master->places[i].child;
+        if (child != NULL && master->options->dev)
+            moon_supervise_tell_broken(child, why);
         if (child == NULL || child->prepare_txn != reload->txn)
             continue;
         child->prepare_txn = 0;

@@ -270,6 +270,15 @@ enum moon_err moon_supervise_send(struct moon_child *child,
     return err;
 }
 
+void moon_supervise_tell_broken(struct moon_child *child, struct moon_str why)
+{
+    struct moon_control_msg msg;
+    moon_control_msg_init(&msg, MOON_CONTROL_BROKEN);
+    msg.text = why;
+    if (child->fd_open && moon_control_send(child->fd, &msg) != MOON_OK)
+        moon_log(MOON_LOG_DEBUG, "worker %u was not told", child->slot + 1);
+}
+
 void moon_supervise_prepare(struct moon_child *child,
                             struct moon_release *release, uint64_t txn)
 {

@@ -162,6 +162,9 @@ static void obey(struct moon_worker *worker, struct moon_control_msg *msg)
         if (moon_log_reopen() != MOON_OK)
             moon_log(MOON_LOG_ERROR, "cannot open the log file again");
         break;
+    case MOON_CONTROL_BROKEN:
+        moon_app_handler_set_broken(worker->handler, msg->text);
+        break;
     case MOON_CONTROL_REQUESTS:
         if (worker->server != NULL)
             send_requests(worker, msg->txn);

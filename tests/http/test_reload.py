@@ -392,6 +392,20 @@ def test_dev_reloads_on_save(start):
     eventually(lambda: answers(node, 1) == {"four"}, "reloaded")
 
 
+def test_dev_shows_the_error_instead_of_the_old_answer(start):
+    node = start(SAY % "one", "--dev", workers=2)
+    node.rewrite('app:get("/", function() return "<two" end')
+    eventually(lambda: node.get("/").status == 500, "the error is shown")
+    for _ in range(6):
+        page = node.get("/", {"Accept": "text/html"})
+        assert page.status == 500 and "app.lua:" in page.text
+        assert "does not load" in page.text and "<two" not in page.text
+        assert "app.lua:" in node.get("/any").json()["detail"]
+    assert node.get("/-/ready").status == 200
+    node.rewrite(SAY % "two")
+    eventually(lambda: answers(node, 4) == {"two"}, "it loads again")
+
+
 def test_reloads_under_load_lose_nothing(start):
     node = start('app:get("/load", function() return "ok" end)', workers=2)
     admin = Admin(node)
