@@ -14,7 +14,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-enum { BEAT_MS = 200, TEND_BEATS = 10 };
+enum { BEAT_MS = 200, TEND_BEATS = 10, PUBLISH_MS = 10 };
 
 void moon_worker_send(struct moon_worker *worker,
                       const struct moon_control_msg *msg)
@@ -229,13 +229,22 @@ static void on_beat(uv_timer_t *timer)
 {
     struct moon_worker *worker = timer->data;
     moon_shm_set32(&worker->slot->heartbeat, ++worker->beats);
+    moon_worker_publish(worker);
     if (worker->beats % TEND_BEATS == 0)
         moon_generations_tend(worker->generations);
 }
 
+/* Before the loop sleeps, but not at every turn: under load that would be at
+ * every request. What the last turns before a rest have counted is published
+ * with the next beat. */
 static void on_publish(uv_prepare_t *handle)
 {
-    moon_worker_publish(handle->data);
+    struct moon_worker *worker = handle->data;
+    uint64_t now = uv_now(&worker->loop);
+    if (now - worker->published_ms < PUBLISH_MS)
+        return;
+    worker->published_ms = now;
+    moon_worker_publish(worker);
 }
 
 static const char *not_ready(void *ctx)
