@@ -21,7 +21,7 @@ app:group("/", pass, header, function(api)
         return body, status
     end)
     api:get("/users/:id", function(c)
-        return { id = c:param("id"), name = "Anna", tags = { "a", "b" } }
+        return { id = c:param("id"), name = "Anna" }
     end)
 end)
 
