@@ -22,7 +22,8 @@ local statuses = {
 
 local kinds_by_status = {
     [400] = "bad_request", [404] = "not_found", [405] = "method", [408] = "timeout",
-    [413] = "too_large", [415] = "bad_request", [429] = "limit", [503] = "overload",
+    [413] = "too_large", [414] = "too_large", [429] = "limit", [431] = "too_large",
+    [501] = "bad_request", [503] = "overload", [505] = "bad_request",
 }
 
 local function safe_tostring(value)
@@ -136,7 +137,7 @@ function M.hook_handler(fn)
     return function(c)
         local status = C.moon_req_auto_status(c[1])
         local err = {
-            kind = kinds_by_status[status] or "error",
+            kind = kinds_by_status[status] or status < 500 and "bad_request" or "error",
             status = status,
             message = "",
             route = c:route(),

@@ -124,9 +124,11 @@ function M.generation()
     return info.generation
 end
 
--- Set by what comes with later modules, so that an unknown name says so.
 return setmetatable(M, {
     __index = function(_, key)
         fault.raise("moonshine has no '%s'%s", tostring(key), fault.hint(key, M))
+    end,
+    __newindex = function(_, key)
+        fault.raise("moonshine.%s cannot be assigned", tostring(key))
     end,
 })

@@ -443,6 +443,42 @@ def test_a_hook_that_fails(shaped):
     assert shaped.get("/teapot").status == 418
 
 
+AUTOMATIC = r"""
+local function shape(c, err)
+    return { status = err.status, kind = err.kind, method = c:method(), path = c:path(), ua = c:header("user-agent"),
+             route = err.route, own = c:status() }
+end
+for _, status in ipairs { 400, 404, 405, 408, 413, 414, 431, 501, 505 } do app:on(status, shape) end
+app:post("/small", function(c) return c:body() end, { body_limit = 10 })
+app:get("/get", function() return "x" end)
+"""
+
+
+@pytest.fixture(scope="module")
+def automatic(start_shared):
+    return start_shared(AUTOMATIC, settings={"header_limit": "1k", "request_line_limit": "512"})
+
+
+@pytest.mark.parametrize("head, status, kind", [
+    (b"GET /%zz HTTP/1.1\r\nHost: x", 400, "bad_request"),
+    (b"GET /none HTTP/1.1\r\nHost: x", 404, "not_found"),
+    (b"POST /get HTTP/1.1\r\nHost: x\r\nContent-Length: 0", 405, "method"),
+    (b"POST /small HTTP/1.1\r\nHost: x\r\nContent-Length: 11", 413, "too_large"),
+    (b"GET /" + b"a" * 600 + b" HTTP/1.1\r\nHost: x", 414, "too_large"),
+    (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 2000, 431, "too_large"),
+    (b"GET /get HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: upgrade", 501, "bad_request"),
+    (b"GET /get HTTP/3.0\r\nHost: x", 505, "bad_request"),
+    (b"bad request", 400, "bad_request"),
+])
+def test_hooks_of_automatic_answers(automatic, head, status, kind):
+    with automatic.connect() as client:
+        client.send(head + b"\r\n\r\n")
+        r = client.read_response()
+        assert r.status == status
+        assert r.json()["kind"] == kind and r.json()["own"] == status
+    assert automatic.get("/get").text == "x"
+
+
 TASKS = r"""
 local log = {}
 app:get("/sleep", function() moonshine.sleep("20ms") return "slept" end)

@@ -31,6 +31,12 @@ return {
         end)
     end,
 
+    ["the public table is closed"] = function()
+        support.raises("moonshine.extra cannot be assigned", function()
+            moonshine.extra = 1
+        end)
+    end,
+
     ["random numbers differ between VMs"] = function()
         assert(math.random() ~= 0.79420629243124) -- the first of LuaJIT's own seed
     end,
