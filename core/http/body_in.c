@@ -1,143 +1,101 @@
 #include "http/body_in.h"
 
 #include "base/compiler.h"
-#include "http/token.h"
 
-/* A chunk size has at most this many digits, leading zeros included, so it
- * cannot overflow. */
+/* A chunk size has at most this many digits, leading zeros included. */
 enum { SIZE_DIGITS = 15 };
 
-enum state {
-    LENGTH_DATA,
-    SIZE,            /* in the digits */
-    SIZE_SPACE,      /* after white space that only an extension may follow */
-    EXTENSION_START, /* after a semicolon: a name must follow */
-    EXTENSION,
-    SIZE_LF,
-    DATA,
-    DATA_CR,
-    DATA_LF,
-    TRAILER_START, /* a field, or the CR of the empty line */
-    TRAILER_NAME,
-    TRAILER_VALUE,
-    TRAILER_LF,
-    END_LF,
-    DONE
+enum part {
+    PART_DATA,
+    PART_LINE, /* a chunk size with its extensions and CRLF */
+    PART_TRAILERS
 };
 
-void moon_body_in_start_length(struct moon_body_in *body, uint64_t length)
-{
-    *body = (struct moon_body_in){.sink = body->sink,
-                                  .sink_ctx = body->sink_ctx,
-                                  .left = length,
-                                  .state = LENGTH_DATA};
-}
+enum pause { PAUSE_CHUNK_LINE, PAUSE_CHUNK_END, PAUSE_MESSAGE_END };
 
-void moon_body_in_start_chunked(struct moon_body_in *body, uint32_t extra_limit,
-                                uint32_t trailers)
-{
-    *body = (struct moon_body_in){.sink = body->sink,
-                                  .sink_ctx = body->sink_ctx,
-                                  .state = SIZE,
-                                  .extra_limit = extra_limit,
-                                  .trailers_left = trailers};
-}
-
-static bool fail(struct moon_body_in *body, uint16_t status, const char *why)
+/* For a callback to return. */
+static int fail(struct moon_body_in *body, uint16_t status, const char *why)
 {
     body->status = status;
     body->why = why;
-    return false;
+    return HPE_USER;
 }
 
-static bool bad(struct moon_body_in *body, const char *why)
+static int too_large(struct moon_body_in *body)
 {
-    return fail(body, 400, why);
-}
-
-static int hex_digit(char ch)
-{
-    if (ch >= '0' && ch <= '9')
-        return ch - '0';
-    char low = (char)(ch | 0x20);
-    return low >= 'a' && low <= 'f' ? low - 'a' + 10 : -1;
-}
-
-static bool count_extra(struct moon_body_in *body)
-{
-    if (body->extra_bytes++ < body->extra_limit)
-        return true;
     return fail(body, 431, "chunk extensions or trailers too large");
 }
 
-static bool on_size(struct moon_body_in *body, char ch)
+/* Callbacks of llhttp. */
+
+static int pause_at(llhttp_t *parser, enum pause where)
 {
-    int digit = hex_digit(ch);
-    if (digit >= 0) {
-        if (body->digits++ == SIZE_DIGITS)
-            return bad(body, "chunk size too large");
-        body->left = body->left << 4 | (uint64_t)digit;
-        return true;
-    }
-    if (body->digits == 0)
-        return bad(body, "chunk without size");
-    if (ch == '\r')
-        body->state = SIZE_LF;
-    else if (ch == ';')
-        body->state = EXTENSION_START;
-    else if (ch == ' ' || ch == '\t')
-        body->state = SIZE_SPACE;
-    else
-        return bad(body, "bad chunk size");
-    return true;
+    struct moon_body_in *body = parser->data;
+    body->paused_at = (uint8_t)where;
+    return HPE_PAUSED;
 }
 
-static bool on_extension_start(struct moon_body_in *body, char ch)
+static int on_chunk_line(llhttp_t *parser)
 {
-    if (moon_char_is(ch, MOON_CHAR_TOKEN))
-        body->state = EXTENSION;
-    else if (ch != ' ' && ch != '\t')
-        return bad(body, "bad chunk extension");
-    return count_extra(body);
+    return pause_at(parser, PAUSE_CHUNK_LINE);
 }
 
-static bool on_extension(struct moon_body_in *body, char ch)
+/* The last chunk ends with the message, where no byte is left to go on with. */
+static int on_chunk_end(llhttp_t *parser)
 {
-    if (ch == '\r') {
-        body->state = SIZE_LF;
-        return true;
-    }
-    if (ch == ';')
-        body->state = EXTENSION_START;
-    else if (!moon_char_is(ch, MOON_CHAR_VALUE))
-        return bad(body, "bad chunk extension");
-    return count_extra(body);
+    struct moon_body_in *body = parser->data;
+    return body->part == PART_TRAILERS ? 0 : pause_at(parser, PAUSE_CHUNK_END);
 }
 
-static bool on_size_space(struct moon_body_in *body, char ch)
+static int on_message_end(llhttp_t *parser)
 {
-    if (ch == ';')
-        body->state = EXTENSION_START;
-    else if (ch != ' ' && ch != '\t')
-        return bad(body, "space after a chunk size");
-    return count_extra(body);
+    return pause_at(parser, PAUSE_MESSAGE_END);
 }
 
-static bool on_trailer_start(struct moon_body_in *body, char ch)
+static int on_data(llhttp_t *parser, const char *at, size_t len)
 {
-    if (ch == '\r') {
-        body->state = END_LF;
-        return true;
-    }
-    if (!moon_char_is(ch, MOON_CHAR_TOKEN))
-        return bad(body, "bad trailer field");
-    if (body->trailers_left == 0)
-        return fail(body, 431, "too many trailer fields");
-    body->trailers_left--;
-    body->state = TRAILER_NAME;
-    body->name[0] = ch;
-    body->name_len = 1;
-    return count_extra(body);
+    struct moon_body_in *body = parser->data;
+    body->decoded_bytes += len;
+    if (len == 0 || body->sink == NULL ||
+        body->sink(body->sink_ctx, moon_str(at, len)) == MOON_OK)
+        return 0;
+    return fail(body, 0, "the body was refused");
+}
+
+/* Keeps the start of a name that may come in pieces. Is it complete? */
+static bool gather_name(struct moon_body_in *body, const char *at, size_t len)
+{
+    if (!body->open)
+        body->name_len = 0;
+    size_t room = sizeof(body->name) - body->name_len;
+    size_t kept = len < room ? len : room;
+    memcpy(body->name + body->name_len, at, kept);
+    body->name_len = (uint8_t)(body->name_len + kept);
+    body->open = at + len == body->feed_end;
+    return !body->open;
+}
+
+static int on_extension(llhttp_t *parser, const char *at, size_t len)
+{
+    struct moon_body_in *body = parser->data;
+    if (body->extension_at == 0)
+        body->extension_at =
+            (uint32_t)(body->part_bytes + (uint64_t)(at - body->feed_at));
+    if (gather_name(body, at, len) && body->name_len == 0)
+        return fail(body, 400, "a chunk extension without a name");
+    return 0;
+}
+
+/* llhttp lets DEL through between quotes. Behind an unquoted value it takes a
+ * semicolon without an extension, and only that. */
+static int on_extension_value(llhttp_t *parser, const char *at, size_t len)
+{
+    struct moon_body_in *body = parser->data;
+    bool quoted = len > 0 && at[len - 1] == '"';
+    if (memchr(at, 0x7f, len) != NULL ||
+        (!quoted && at + len < body->feed_end && at[len] == ';'))
+        body->bad_extension = true;
+    return 0;
 }
 
 /* Fields that would change framing or routing after the fact (RFC 9110 section
@@ -149,116 +107,173 @@ static bool is_forbidden(struct moon_str name)
            moon_str_eq_nocase(name, MOON_STR("host"));
 }
 
-static bool on_trailer_name(struct moon_body_in *body, char ch)
+static int on_trailer(llhttp_t *parser, const char *at, size_t len)
 {
-    if (ch == ':') {
-        if (is_forbidden(moon_str(body->name, body->name_len)))
-            return bad(body, "a trailer that belongs in the head");
-        body->state = TRAILER_VALUE;
-    } else if (!moon_char_is(ch, MOON_CHAR_TOKEN)) {
-        return bad(body, "bad trailer field");
-    } else if (body->name_len < sizeof(body->name)) {
-        body->name[body->name_len++] = ch;
-    }
-    return count_extra(body);
+    struct moon_body_in *body = parser->data;
+    if (!gather_name(body, at, len))
+        return 0;
+    if (at[len] != ':' || body->name_len == 0)
+        return fail(body, 400, "malformed trailer field");
+    if (is_forbidden(moon_str(body->name, body->name_len)))
+        return fail(body, 400, "a trailer that belongs in the head");
+    if (body->trailers == body->trailer_limit)
+        return fail(body, 431, "too many trailer fields");
+    body->trailers++;
+    return 0;
 }
 
-static bool on_trailer_value(struct moon_body_in *body, char ch)
+static const llhttp_settings_t settings = {
+    .on_body = on_data,
+    .on_chunk_header = on_chunk_line,
+    .on_chunk_extension_name = on_extension,
+    .on_chunk_extension_value = on_extension_value,
+    .on_chunk_complete = on_chunk_end,
+    .on_header_field = on_trailer,
+    .on_message_complete = on_message_end,
+};
+
+void moon_body_in_start(struct moon_body_in *body, llhttp_t *parser,
+                        uint32_t extra_limit, uint32_t trailer_limit)
 {
-    if (ch == '\r') {
-        body->state = TRAILER_LF;
-        return true;
-    }
-    if (!moon_char_is(ch, MOON_CHAR_VALUE))
-        return bad(body, "bad trailer field");
-    return count_extra(body);
+    bool chunked = (parser->flags & F_CHUNKED) != 0;
+    parser->settings = (void *)(uintptr_t)&settings;
+    parser->data = body;
+    *body = (struct moon_body_in){.parser = parser,
+                                  .sink = body->sink,
+                                  .sink_ctx = body->sink_ctx,
+                                  .part = chunked ? PART_LINE : PART_DATA,
+                                  .extra_left = extra_limit,
+                                  .trailer_limit = trailer_limit};
 }
 
-static bool expect(struct moon_body_in *body, char ch, char want,
-                   enum state next)
+/* How far llhttp may read before a bound is passed, at most `end`. */
+static const char *readable_until(const struct moon_body_in *body,
+                                  const char *at, const char *end)
 {
-    if (ch != want)
-        return bad(body, "chunk line without CRLF");
-    body->state = (uint8_t)next;
+    if (body->part == PART_DATA)
+        return end;
+    uint64_t max = body->extra_left;
+    if (body->part == PART_LINE)
+        max += SIZE_DIGITS + sizeof(";\r\n") - 1;
+    else
+        max += 2 * ((uint64_t)body->trailer_limit + 1);
+    uint64_t left = max - body->part_bytes;
+    return (uint64_t)(end - at) < left ? end : at + left;
+}
+
+static void count(struct moon_body_in *body, const char *at, const char *end)
+{
+    if (body->part != PART_DATA)
+        body->part_bytes += (uint64_t)(end - at);
+    if (body->part != PART_TRAILERS)
+        return;
+    for (; at < end; at++) {
+        body->cr_count += *at == '\r';
+        body->lf_count += *at == '\n';
+    }
+}
+
+static void start_part(struct moon_body_in *body, enum part part)
+{
+    body->part = (uint8_t)part;
+    body->part_bytes = 0;
+    body->extension_at = 0;
+}
+
+static bool spend_extra(struct moon_body_in *body, uint64_t bytes)
+{
+    if (bytes > body->extra_left)
+        return too_large(body) == 0;
+    body->extra_left -= (uint32_t)bytes;
     return true;
 }
 
-static bool on_size_lf(struct moon_body_in *body, char ch)
+static bool chunk_line_complete(struct moon_body_in *body)
 {
-    bool last = body->left == 0;
-    body->digits = 0;
-    return expect(body, ch, '\n', last ? TRAILER_START : DATA);
+    uint64_t bytes = body->part_bytes - 2;
+    uint64_t digits = bytes, extra = 0;
+    if (body->extension_at > 0) { /* behind a semicolon */
+        digits = body->extension_at - 1;
+        extra = bytes - body->extension_at;
+    }
+    if (digits > SIZE_DIGITS)
+        return fail(body, 400, "chunk size too large") == 0;
+    if (body->bad_extension)
+        return fail(body, 400, "malformed chunk") == 0;
+    if (!spend_extra(body, extra))
+        return false;
+    start_part(body,
+               body->parser->content_length == 0 ? PART_TRAILERS : PART_DATA);
+    return true;
 }
 
-static bool on_framing(struct moon_body_in *body, char ch)
+/* Each line has one CR and one LF, unless it is folded or ends in LF alone. */
+static bool trailers_complete(struct moon_body_in *body)
 {
-    switch ((enum state)body->state) {
-    case SIZE:
-        return on_size(body, ch);
-    case SIZE_SPACE:
-        return on_size_space(body, ch);
-    case EXTENSION_START:
-        return on_extension_start(body, ch);
-    case EXTENSION:
-        return on_extension(body, ch);
-    case SIZE_LF:
-        return on_size_lf(body, ch);
-    case DATA_CR:
-        return expect(body, ch, '\r', DATA_LF);
-    case DATA_LF:
-        return expect(body, ch, '\n', SIZE);
-    case TRAILER_START:
-        return on_trailer_start(body, ch);
-    case TRAILER_NAME:
-        return on_trailer_name(body, ch);
-    case TRAILER_VALUE:
-        return on_trailer_value(body, ch);
-    case TRAILER_LF:
-        return expect(body, ch, '\n', TRAILER_START);
-    case END_LF:
-        return expect(body, ch, '\n', DONE);
-    case LENGTH_DATA:
-    case DATA:
-    case DONE:
+    uint32_t lines = body->trailers + 1;
+    if (body->cr_count != lines || body->lf_count != lines)
+        return fail(body, 400, "malformed trailer field") == 0;
+    return spend_extra(body, body->part_bytes - 2 * (uint64_t)lines);
+}
+
+static enum moon_body_result go_on(struct moon_body_in *body)
+{
+    bool ok = true;
+    switch ((enum pause)body->paused_at) {
+    case PAUSE_CHUNK_LINE:
+        ok = chunk_line_complete(body);
+        break;
+    case PAUSE_CHUNK_END:
+        start_part(body, PART_LINE);
+        break;
+    case PAUSE_MESSAGE_END:
+        if (body->part == PART_DATA || trailers_complete(body))
+            return MOON_BODY_DONE;
+        ok = false;
         break;
     }
-    return true;
+    return ok ? MOON_BODY_MORE : MOON_BODY_FAILED;
 }
 
-/* Hands over as much data as there is; returns how much. */
-static size_t take_data(struct moon_body_in *body, struct moon_str bytes)
+static enum moon_body_result refused(struct moon_body_in *body,
+                                     llhttp_errno_t err)
 {
-    size_t len = bytes.len < body->left ? bytes.len : (size_t)body->left;
-    if (len == 0)
-        return 0;
-    body->left -= len;
-    body->decoded_bytes += len;
-    if (body->sink != NULL &&
-        body->sink(body->sink_ctx, moon_str(bytes.ptr, len)) != MOON_OK) {
-        body->status = 0;
-        body->why = "the body was refused";
-    }
-    return len;
+    if (err == HPE_USER)
+        return MOON_BODY_FAILED; /* by a callback, which has said why */
+    if (body->part == PART_TRAILERS)
+        (void)fail(body, 400, "malformed trailer field");
+    else if (err == HPE_INVALID_CHUNK_SIZE)
+        (void)fail(body, 400, "malformed chunk size");
+    else
+        (void)fail(body, 400, "malformed chunk");
+    return MOON_BODY_FAILED;
 }
 
 enum moon_body_result moon_body_in_feed(struct moon_body_in *body,
                                         struct moon_str bytes, size_t *used)
 {
-    size_t at = 0;
-    while (body->why == NULL) {
-        if (body->state == LENGTH_DATA || body->state == DATA) {
-            at += take_data(body, moon_str(bytes.ptr + at, bytes.len - at));
-            if (body->left > 0)
-                break;
-            body->state = body->state == DATA ? DATA_CR : DONE;
-        } else if (body->state == DONE || at == bytes.len) {
-            break;
-        } else if (on_framing(body, bytes.ptr[at])) {
-            at++;
+    const char *at = bytes.ptr, *end = at + bytes.len;
+    enum moon_body_result result = MOON_BODY_MORE;
+    while (result == MOON_BODY_MORE && at < end) {
+        const char *stop = readable_until(body, at, end);
+        if (stop == at) {
+            (void)too_large(body);
+            return MOON_BODY_FAILED;
         }
+        body->feed_at = at;
+        body->feed_end = stop;
+        llhttp_resume(body->parser);
+        llhttp_errno_t err =
+            llhttp_execute(body->parser, at, (size_t)(stop - at));
+        if (err != HPE_OK && err != HPE_PAUSED)
+            return refused(body, err);
+        if (err == HPE_PAUSED)
+            stop = llhttp_get_error_pos(body->parser);
+        count(body, at, stop);
+        at = stop;
+        if (err == HPE_PAUSED)
+            result = go_on(body);
     }
-    *used = at;
-    if (body->why != NULL)
-        return MOON_BODY_FAILED;
-    return body->state == DONE ? MOON_BODY_DONE : MOON_BODY_MORE;
+    *used = (size_t)(at - bytes.ptr);
+    return result;
 }

@@ -13,18 +13,13 @@ static bool is_digit(char ch)
     return ch >= '0' && ch <= '9';
 }
 
-/* " HTTP/1.1", or the same of another version. */
-static enum moon_head check_version(struct moon_request *req,
-                                    struct moon_str version)
+enum moon_head moon_head_version_fault(const char *at, size_t len)
 {
-    if (version.len != 9 || memcmp(version.ptr, " HTTP/", 6) != 0 ||
-        !is_digit(version.ptr[6]) || version.ptr[7] != '.' ||
-        !is_digit(version.ptr[8]))
+    if (len < 9 || memcmp(at, " HTTP/", 6) != 0 || !is_digit(at[6]) ||
+        at[7] != '.' || !is_digit(at[8]))
         return MOON_HEAD_BAD_LINE;
-    if (version.ptr[6] != '1' || version.ptr[8] > '1')
-        return MOON_HEAD_VERSION;
-    req->minor = (uint8_t)(version.ptr[8] - '0');
-    return MOON_HEAD_OK;
+    return at[6] == '1' && at[8] <= '1' ? MOON_HEAD_BAD_LINE
+                                        : MOON_HEAD_VERSION;
 }
 
 /* "[" IPv6 address "]" at the start of `host`: its length, 0 if malformed. */
@@ -68,6 +63,13 @@ static void split_query(struct moon_request *req, uint32_t off, uint32_t len)
     req->query = (struct moon_span){off + query, len - query};
 }
 
+/* A target of one byte. */
+static void split_root(struct moon_request *req, uint32_t off)
+{
+    req->path = (struct moon_span){off, 1};
+    req->query = (struct moon_span){off + 1, 0};
+}
+
 /* "http://host:port/path?query" (RFC 9112 section 3.2.2); its authority
  * replaces Host. */
 static enum moon_head check_absolute(struct moon_request *req)
@@ -99,6 +101,13 @@ static enum moon_head check_absolute(struct moon_request *req)
 static enum moon_head check_target(struct moon_request *req)
 {
     struct moon_str target = moon_request_str(req, req->target);
+    if (MOON_LIKELY(target.len == 1 && target.ptr[0] == '/')) {
+        split_root(req, req->target.off);
+        return MOON_HEAD_OK;
+    }
+    /* llhttp takes a fragment, which is no part of a target. */
+    if (memchr(target.ptr, '#', target.len) != NULL)
+        return MOON_HEAD_BAD_TARGET;
     if (target.ptr[0] == '/') {
         split_query(req, req->target.off, req->target.len);
         return MOON_HEAD_OK;
@@ -106,37 +115,38 @@ static enum moon_head check_target(struct moon_request *req)
     if (target.len == 1 && target.ptr[0] == '*') {
         if (req->method != MOON_METHOD_OPTIONS)
             return MOON_HEAD_BAD_STAR;
-        split_query(req, req->target.off, 1);
+        split_root(req, req->target.off);
         return MOON_HEAD_OK;
     }
     return check_absolute(req);
 }
 
-enum moon_head moon_head_request_line(struct moon_request *req, uint32_t from,
-                                      uint32_t to)
+/* Offset of the method: behind empty lines, which a server should skip (RFC
+ * 9112 section 2.2). llhttp has skipped whatever CR and LF there are. */
+static uint32_t skip_empty_lines(const char *base, uint32_t at)
 {
-    const char *base = req->base, *at = base + from;
-    while (moon_char_is(*at, MOON_CHAR_TOKEN)) /* CR is none */
-        at++;
-    if (at == base + from || *at != ' ')
+    while (base[at] == '\r' && base[at + 1] == '\n')
+        at += 2;
+    return at;
+}
+
+/* Of the request line llhttp 8 also takes: several spaces between its parts,
+ * no version, HTTP/0.9 and 2.0, another protocol, an end without CR. So the
+ * bytes around the target must be the expected ones. */
+enum moon_head moon_head_request_line(struct moon_request *req, uint32_t line,
+                                      uint32_t next)
+{
+    const char *base = req->base;
+    line = skip_empty_lines(base, line);
+    if (base[line] <= ' ' || base[req->target.off - 2] == ' ')
         return MOON_HEAD_BAD_LINE;
-    struct moon_str method = {base + from, (size_t)(at - base) - from};
-    const char *target = ++at;
-    while (moon_char_is(*at, MOON_CHAR_TARGET))
-        at++;
-    if (at == target || (at < base + to && *at != ' '))
-        return MOON_HEAD_BAD_TARGET;
-    req->method = moon_method_parse(method);
-    req->method_text = (struct moon_span){from, (uint32_t)method.len};
-    req->target =
-        (struct moon_span){(uint32_t)(target - base), (uint32_t)(at - target)};
-    enum moon_head found =
-        check_version(req, moon_str(at, (size_t)(base + to - at)));
-    if (found != MOON_HEAD_OK)
-        return found;
-    if (req->method == MOON_METHOD_OTHER &&
-        moon_str_eq(method, MOON_STR("CONNECT")))
-        return MOON_HEAD_CONNECT;
+    req->method_text = (struct moon_span){line, req->target.off - 1 - line};
+    const char *end = base + req->target.off + req->target.len;
+    size_t len = (size_t)(base + next - end);
+    if (len != 11 || memcmp(end, " HTTP/1.", 8) != 0 || (end[8] | 1) != '1' ||
+        end[9] != '\r')
+        return moon_head_version_fault(end, len);
+    req->minor = (uint8_t)(end[8] & 1);
     return check_target(req);
 }
 
@@ -156,41 +166,25 @@ static enum moon_head on_host(struct moon_request *req,
     return MOON_HEAD_OK;
 }
 
-static enum moon_head on_length(struct moon_request *req, struct moon_str value,
-                                struct moon_head_notes *notes)
-{
-    uint64_t length;
-    if (notes->length)
-        return MOON_HEAD_TWO_LENGTHS;
-    notes->length = true;
-    if (!moon_str_to_u64(value, &length) || length > INT64_MAX)
-        return MOON_HEAD_BAD_LENGTH;
-    req->content_length = (int64_t)length;
-    return MOON_HEAD_OK;
-}
-
 /* Chunked alone is understood. Another coding below it is one that we lack
  * (501); anything else leaves the length of the body open (400, RFC 9112
- * section 6.3). Several fields count as the last one after others. */
-static enum moon_head on_coding(struct moon_request *req, struct moon_str value,
-                                struct moon_head_notes *notes)
+ * section 6.3). llhttp refuses what follows chunked. */
+static enum moon_head on_coding(struct moon_request *req, struct moon_str value)
 {
     struct moon_str item = MOON_STR_NONE;
-    bool again = req->chunked, others = notes->coding;
-    notes->coding = true;
-    if (moon_str_eq_nocase(value, MOON_STR("chunked")) && !others) {
+    if (req->chunked)
+        return MOON_HEAD_BAD_CODING;
+    if (moon_str_eq_nocase(value, MOON_STR("chunked"))) {
         req->chunked = true;
         return MOON_HEAD_OK;
     }
     bool chunked = false;
     while (moon_list_next(&value, &item)) {
         if (chunked)
-            again = true;
+            return MOON_HEAD_BAD_CODING;
         chunked = moon_str_eq_nocase(item, MOON_STR("chunked"));
     }
-    if (again || !chunked)
-        return MOON_HEAD_BAD_CODING;
-    return MOON_HEAD_CODING;
+    return chunked ? MOON_HEAD_CODING : MOON_HEAD_BAD_CODING;
 }
 
 static void on_connection(struct moon_str value, struct moon_head_notes *notes)
@@ -217,9 +211,9 @@ static inline bool is_name(struct moon_str name, const char *lowerz)
     return true;
 }
 
-static enum moon_head on_field(struct moon_request *req,
-                               const struct moon_field *field,
-                               struct moon_head_notes *notes)
+enum moon_head moon_head_field(struct moon_request *req,
+                               struct moon_head_notes *notes,
+                               const struct moon_field *field)
 {
     struct moon_str name = moon_request_str(req, field->name);
     struct moon_str value = moon_request_str(req, field->value);
@@ -242,13 +236,9 @@ static enum moon_head on_field(struct moon_request *req,
         if (is_name(name, "connection"))
             on_connection(value, notes);
         break;
-    case 14:
-        if (is_name(name, "content-length"))
-            return on_length(req, value, notes);
-        break;
     case 17:
         if (is_name(name, "transfer-encoding"))
-            return on_coding(req, value, notes);
+            return on_coding(req, value);
         break;
     default:
         break;
@@ -256,36 +246,14 @@ static enum moon_head on_field(struct moon_request *req,
     return MOON_HEAD_OK;
 }
 
-enum moon_head moon_head_field(struct moon_request *req,
-                               struct moon_head_notes *notes,
-                               struct moon_field *field, uint32_t from,
-                               uint32_t to)
-{
-    const char *base = req->base, *at = base + from, *end = base + to;
-    while (moon_char_is(*at, MOON_CHAR_TOKEN)) /* CR is none */
-        at++;
-    /* A line that starts with white space folds the one before it. */
-    if (MOON_UNLIKELY(*at != ':' || at == base + from))
-        return MOON_HEAD_BAD_FIELD;
-    field->name = (struct moon_span){from, (uint32_t)(at - base) - from};
-    at++;
-    while (*at == ' ' || *at == '\t') /* CR is neither */
-        at++;
-    while (end > at && (end[-1] == ' ' || end[-1] == '\t'))
-        end--;
-    field->value =
-        (struct moon_span){(uint32_t)(at - base), (uint32_t)(end - at)};
-    return on_field(req, field, notes);
-}
-
 enum moon_head moon_head_end(struct moon_request *req,
                              const struct moon_head_notes *notes)
 {
     if (req->minor == 1 && !notes->host)
         return MOON_HEAD_NO_HOST;
-    if (notes->coding && notes->length)
-        return MOON_HEAD_TWO_FRAMINGS;
-    if (notes->coding && req->minor == 0)
+    if (req->chunked && req->content_length >= 0)
+        return MOON_HEAD_FRAMING;
+    if (req->chunked && req->minor == 0)
         return MOON_HEAD_OLD_CODING;
     req->keep_alive =
         req->minor == 1 ? !notes->close : notes->keep_alive && !notes->close;

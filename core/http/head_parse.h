@@ -1,8 +1,8 @@
-/* The lines of a request head: request line, fields, and what they mean
- * together (RFC 9112 sections 3, 5 and 6).
+/* What the parts of a request head mean, one by one and together (RFC 9112
+ * sections 3, 5 and 6), where llhttp has no opinion or a lax one.
  *
- * Gets whole lines without their CRLF in which a control byte other than HTAB
- * cannot occur; http_in finds them. Part of http_in. */
+ * Gets the parts when they are complete, as spans of req->base in which llhttp
+ * has let through no control byte other than HTAB. Part of http_in. */
 #ifndef MOON_HTTP_HEAD_PARSE_H
 #define MOON_HTTP_HEAD_PARSE_H
 
@@ -22,11 +22,8 @@
     X(BAD_CODING, 400, "a Transfer-Encoding that does not end in one chunked") \
     X(NO_HOST, 400, "no Host")                                                 \
     X(TWO_HOSTS, 400, "more than one Host")                                    \
-    X(TWO_LENGTHS, 400, "more than one Content-Length")                        \
-    X(TWO_FRAMINGS, 400, "both Content-Length and Transfer-Encoding")          \
+    X(FRAMING, 400, "several Content-Lengths, or one and Transfer-Encoding")   \
     X(OLD_CODING, 400, "Transfer-Encoding in HTTP/1.0")                        \
-    X(CONTROL, 400, "a control byte in the head")                              \
-    X(NO_CRLF, 400, "a line without CRLF")                                     \
     X(LONG_LINE, 414, "request line too long")                                 \
     X(LARGE, 431, "header fields too large")                                   \
     X(MANY, 431, "too many header fields")                                     \
@@ -49,21 +46,23 @@ extern const struct moon_head_fault moon_head_faults[];
 
 /* What the fields said so far. */
 struct moon_head_notes {
-    bool host, length, coding, upgrade;
+    bool host, upgrade;
     bool close, keep_alive, connection_upgrade;
 };
 
-/* The request line is req->base[from, to), with a CR behind it. */
+/* The request line starts at `line`, the next line at `next`; req->target and
+ * req->method are what llhttp has found. */
 MOON_MUST_CHECK enum moon_head moon_head_request_line(struct moon_request *req,
-                                                      uint32_t from,
-                                                      uint32_t to);
+                                                      uint32_t line,
+                                                      uint32_t next);
 
-/* The line of a field is req->base[from, to), with a CR behind it; `field`
- * gets its name and value. */
+/* What is wrong with a version that starts at `at`, of which `len` bytes are
+ * there; a good one counts as a malformed line. */
+enum moon_head moon_head_version_fault(const char *at, size_t len);
+
 MOON_MUST_CHECK enum moon_head moon_head_field(struct moon_request *req,
                                                struct moon_head_notes *notes,
-                                               struct moon_field *field,
-                                               uint32_t from, uint32_t to);
+                                               const struct moon_field *field);
 
 /* After the last field. */
 MOON_MUST_CHECK enum moon_head moon_head_end(

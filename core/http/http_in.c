@@ -1,13 +1,17 @@
 #include "http/http_in.h"
 
+#include "http/token.h"
+
 enum phase {
-    PHASE_START, /* nothing has been fed */
-    PHASE_LINE,
-    PHASE_FIELDS,
+    PHASE_START,  /* nothing has been fed */
+    PHASE_METHOD, /* of a method that llhttp does not know */
+    PHASE_HEAD,
     PHASE_BODY,
     PHASE_DONE,
     PHASE_FAILED
 };
+
+enum { NO_COLON = UINT32_MAX };
 
 static enum moon_http_in_result fail(struct moon_http_in *in,
                                      enum moon_head fault)
@@ -18,19 +22,198 @@ static enum moon_http_in_result fail(struct moon_http_in *in,
     return MOON_IN_FAILED;
 }
 
+/* Callbacks of llhttp. One that fails has set status and why.
+ *
+ * llhttp 8 in strict mode accepts folded lines and an empty line without CR,
+ * and more in the request line (head_parse.h). All of that shows in where the
+ * parts are: a line must begin right behind the CRLF of the one before it, and
+ * a value right behind its colon and white space. */
+
+static struct moon_http_in *of(llhttp_t *parser)
+{
+    return MOON_CONTAINER(parser, struct moon_http_in, parser);
+}
+
+static int refuse(struct moon_http_in *in, enum moon_head fault)
+{
+    (void)fail(in, fault);
+    return HPE_USER;
+}
+
+/* A span comes in pieces when the feed ends inside it. Is it complete? Then
+ * the byte behind it is there too. Until then nothing is decided, so that what
+ * is found does not depend on the splits. */
+static inline bool gather(struct moon_http_in *in, const char *at, size_t len)
+{
+    if (MOON_UNLIKELY(in->open))
+        in->span.len += (uint32_t)len;
+    else
+        in->span =
+            (struct moon_span){(uint32_t)(at - in->req->base), (uint32_t)len};
+    in->open = at + len == in->feed_end;
+    return !in->open;
+}
+
+static int on_target(llhttp_t *parser, const char *at, size_t len)
+{
+    struct moon_http_in *in = of(parser);
+    if (gather(in, at, len))
+        in->req->target = in->span;
+    return 0;
+}
+
+static enum moon_method method_of(const struct moon_http_in *in)
+{
+    if (in->respelled)
+        return MOON_METHOD_OTHER;
+    switch (in->parser.method) {
+    case HTTP_GET:
+        return MOON_METHOD_GET;
+    case HTTP_HEAD:
+        return MOON_METHOD_HEAD;
+    case HTTP_POST:
+        return MOON_METHOD_POST;
+    case HTTP_PUT:
+        return MOON_METHOD_PUT;
+    case HTTP_PATCH:
+        return MOON_METHOD_PATCH;
+    case HTTP_DELETE:
+        return MOON_METHOD_DELETE;
+    case HTTP_OPTIONS:
+        return MOON_METHOD_OPTIONS;
+    default:
+        return MOON_METHOD_OTHER;
+    }
+}
+
+/* The next line begins at `next`: does it, after the last one? */
+static inline enum moon_head check_line(struct moon_http_in *in, uint32_t next)
+{
+    struct moon_request *req = in->req;
+    if (req->field_count > 0)
+        return next == in->next_line && req->base[next - 1] == '\n'
+                   ? MOON_HEAD_OK
+                   : MOON_HEAD_BAD_FIELD;
+    req->method = method_of(in);
+    if (MOON_UNLIKELY(in->parser.method == HTTP_CONNECT))
+        return MOON_HEAD_CONNECT;
+    return moon_head_request_line(req, in->start, next);
+}
+
+static bool grow_fields(struct moon_http_in *in)
+{
+    struct moon_request *req = in->req;
+    uint32_t cap = req->field_cap * 2;
+    struct moon_field *fields =
+        moon_arena_alloc(in->arena, cap * sizeof(fields[0]));
+    if (fields == NULL)
+        return false;
+    memcpy(fields, req->fields, req->field_count * sizeof(fields[0]));
+    req->fields = fields;
+    req->field_cap = cap;
+    return true;
+}
+
+static int on_name(llhttp_t *parser, const char *at, size_t len)
+{
+    struct moon_http_in *in = of(parser);
+    if (!gather(in, at, len))
+        return 0;
+    struct moon_request *req = in->req;
+    enum moon_head found = check_line(in, in->span.off);
+    if (MOON_UNLIKELY(found != MOON_HEAD_OK))
+        return refuse(in, found);
+    if (MOON_UNLIKELY(at[len] != ':' || in->span.len == 0))
+        return refuse(in, MOON_HEAD_BAD_FIELD);
+    if (MOON_UNLIKELY(req->field_count == in->limits->header_count))
+        return refuse(in, MOON_HEAD_MANY);
+    if (MOON_UNLIKELY(req->field_count == req->field_cap) && !grow_fields(in))
+        return refuse(in, MOON_HEAD_MEMORY);
+    req->fields[req->field_count].name = in->span;
+    in->colon = in->span.off + in->span.len;
+    return 0;
+}
+
+static bool is_space(char ch)
+{
+    return ch == ' ' || ch == '\t';
+}
+
+/* For a value that does not begin one byte behind its colon: is nothing but
+ * white space between them? An empty value is reported at the line after it.
+ * More of a value after its end is a folded line. */
+static bool check_value_start(struct moon_http_in *in)
+{
+    const char *base = in->req->base;
+    if (in->colon == NO_COLON)
+        return false;
+    if (in->span.len == 0) {
+        in->span.off -= 2;
+        if (base[in->span.off] != '\r' || base[in->span.off + 1] != '\n')
+            return false;
+    }
+    for (uint32_t at = in->colon + 1; at < in->span.off; at++) {
+        if (!is_space(base[at]))
+            return false;
+    }
+    return true;
+}
+
+static int on_value(llhttp_t *parser, const char *at, size_t len)
+{
+    struct moon_http_in *in = of(parser);
+    if (!gather(in, at, len))
+        return 0;
+    struct moon_request *req = in->req;
+    /* One byte between them can only be white space. */
+    if (MOON_UNLIKELY(in->span.off != in->colon + 2 || in->span.len == 0) &&
+        !check_value_start(in))
+        return refuse(in, MOON_HEAD_BAD_FIELD);
+    const char *value = req->base + in->span.off;
+    uint32_t left = in->span.len;
+    /* After anything but CR llhttp says what is wrong. Whatever it says, no
+     * line begins at 0. */
+    in->next_line = value[left] == '\r' ? in->span.off + left + 2 : 0;
+    in->colon = NO_COLON;
+    while (left > 0 && is_space(value[left - 1]))
+        left--;
+    struct moon_field *field = &req->fields[req->field_count++];
+    field->value = (struct moon_span){in->span.off, left};
+    enum moon_head found = moon_head_field(req, &in->notes, field);
+    if (MOON_UNLIKELY(found != MOON_HEAD_OK))
+        return refuse(in, found);
+    return 0;
+}
+
+/* Ends the head; body_in.c goes on. */
+static int on_head_end(llhttp_t *parser)
+{
+    (void)parser;
+    return HPE_PAUSED;
+}
+
+static const llhttp_settings_t settings = {
+    .on_url = on_target,
+    .on_header_field = on_name,
+    .on_header_value = on_value,
+    .on_headers_complete = on_head_end,
+};
+
 void moon_http_in_start(struct moon_http_in *in, struct moon_request *req,
                         struct moon_arena *arena,
                         const struct moon_http_limits *limits)
 {
+    llhttp_init(&in->parser, HTTP_REQUEST, &settings);
     in->body.sink = NULL;
     in->req = req;
     in->arena = arena;
     in->limits = limits;
+    in->colon = NO_COLON;
     in->body_bytes = 0;
     in->why = NULL;
     in->status = 0;
     in->phase = PHASE_START;
-    in->head_done = false;
+    in->head_done = in->open = in->respelled = false;
     in->notes = (struct moon_head_notes){0};
     req->base = NULL;
     req->method_text = req->target = (struct moon_span){0};
@@ -52,112 +235,155 @@ void moon_http_in_set_sink(struct moon_http_in *in, moon_body_sink *sink,
     in->body.sink_ctx = ctx;
 }
 
-static bool is_control(char ch)
+/* Offset of the request line: behind what llhttp skips. */
+static size_t line_start(const struct moon_http_in *in, const char *base,
+                         size_t to)
 {
-    unsigned char byte = (unsigned char)ch;
-    return (byte < 0x20 && byte != '\t') || byte == 0x7f;
-}
-
-/* The high bit of each byte that is below 0x20 or 0x7f, no other bit. A byte
- * below 0x80 is one of these if it is below 0x21 once 1 is added, without the
- * high bit; nothing carries from one byte to the next. */
-static uint64_t controls_of(uint64_t word)
-{
-    const uint64_t ones = 0x0101010101010101u, low = ones * 0x7f;
-    uint64_t next = ((word & low) + ones) & low;
-    return ~((next + ones * (0x80 - 0x21)) | word) & ~low;
-}
-
-/* Offset of the first control byte other than HTAB in base[at, to), or `to`.
- * Eight bytes at a time: this looks at every byte of every head. */
-static size_t find_control(const char *base, size_t from, size_t to)
-{
-    const char *at = base + from, *end = base + to;
-    while (end - at >= (ptrdiff_t)sizeof(uint64_t)) {
-        uint64_t found = controls_of(moon_load_le64(at));
-        if (found == 0) {
-            at += sizeof(uint64_t);
-            continue;
-        }
-        at += (unsigned)MOON_CTZ64(found) / 8;
-        if (*at != '\t')
-            return (size_t)(at - base);
+    size_t at = in->start;
+    while (at < to && (base[at] == '\r' || base[at] == '\n'))
         at++;
+    return at;
+}
+
+/* How far llhttp may read before a limit is passed, at most `to`. In *line:
+ * is that the one of the request line? The limits do not count the CRLF of the
+ * request line nor the empty line at the end. */
+static size_t readable_until(const struct moon_http_in *in, const char *base,
+                             size_t to, bool *line)
+{
+    const struct moon_http_limits *limits = in->limits;
+    size_t had = to - in->start;
+    *line = false;
+    if (MOON_LIKELY(had <= limits->request_line_bytes &&
+                    had <= limits->header_bytes))
+        return to;
+    size_t max = (size_t)in->start + limits->request_line_bytes + 2;
+    size_t until = to < max ? to : max;
+    size_t from = line_start(in, base, until);
+    const char *lf = memchr(base + from, '\n', until - from);
+    *line = lf == NULL;
+    if (*line)
+        return until;
+    max = (size_t)(lf + 1 - base) + limits->header_bytes + 2;
+    return to < max ? to : max;
+}
+
+static enum moon_http_in_result limit_passed(struct moon_http_in *in, bool line)
+{
+    return fail(in, line ? MOON_HEAD_LONG_LINE : MOON_HEAD_LARGE);
+}
+
+static enum moon_http_in_result head_complete(struct moon_http_in *in,
+                                              uint32_t end)
+{
+    struct moon_request *req = in->req;
+    const llhttp_t *parser = &in->parser;
+    enum moon_head found = check_line(in, end - 2);
+    if (found == MOON_HEAD_OK && req->base[end - 2] != '\r')
+        found = MOON_HEAD_BAD_FIELD;
+    if (MOON_UNLIKELY(parser->flags & F_CONTENT_LENGTH)) {
+        if (parser->content_length > INT64_MAX)
+            return fail(in, MOON_HEAD_BAD_LENGTH);
+        req->content_length = (int64_t)parser->content_length;
     }
-    while (at < end && !is_control(*at))
-        at++;
-    return (size_t)(at - base);
-}
-
-/* Is a line that reaches to `at`, its CRLF not counted, beyond a limit? The
- * empty line at the end never is. */
-static bool is_beyond(const struct moon_http_in *in, uint32_t line, size_t at)
-{
-    return MOON_UNLIKELY(at > in->line_max) &&
-           (in->phase == PHASE_LINE || at != line);
-}
-
-static void set_line_max(struct moon_http_in *in, uint64_t max)
-{
-    in->line_max = max > UINT32_MAX ? UINT32_MAX : (uint32_t)max;
-}
-
-static bool grow_fields(struct moon_http_in *in)
-{
-    struct moon_request *req = in->req;
-    uint32_t cap = req->field_cap * 2;
-    struct moon_field *fields =
-        moon_arena_alloc(in->arena, cap * sizeof(fields[0]));
-    if (fields == NULL)
-        return false;
-    memcpy(fields, req->fields, req->field_count * sizeof(fields[0]));
-    req->fields = fields;
-    req->field_cap = cap;
-    return true;
-}
-
-static enum moon_head add_field(struct moon_http_in *in, uint32_t line,
-                                uint32_t end)
-{
-    struct moon_request *req = in->req;
-    if (req->field_count == in->limits->header_count)
-        return MOON_HEAD_MANY;
-    if (req->field_count == req->field_cap && !grow_fields(in))
-        return MOON_HEAD_MEMORY;
-    struct moon_field *field = &req->fields[req->field_count++];
-    return moon_head_field(req, &in->notes, field, line, end);
-}
-
-static enum moon_http_in_result head_complete(struct moon_http_in *in)
-{
-    struct moon_request *req = in->req;
-    enum moon_head found = moon_head_end(req, &in->notes);
-    if (found != MOON_HEAD_OK)
+    if (found == MOON_HEAD_OK)
+        found = moon_head_end(req, &in->notes);
+    if (MOON_UNLIKELY(found != MOON_HEAD_OK))
         return fail(in, found);
     in->head_done = true;
-    in->phase = PHASE_BODY;
-    if (req->chunked)
-        moon_body_in_start_chunked(&in->body, in->limits->header_bytes,
-                                   in->limits->header_count);
-    else if (req->content_length > 0)
-        moon_body_in_start_length(&in->body, (uint64_t)req->content_length);
-    else
-        in->phase = PHASE_DONE;
+    in->phase = PHASE_DONE;
+    if (moon_http_in_expects_body(in)) {
+        in->phase = PHASE_BODY;
+        moon_body_in_start(&in->body, &in->parser, in->limits->header_bytes,
+                           in->limits->header_count);
+    }
     return MOON_IN_HEAD;
 }
 
-/* Empty lines before it are skipped (RFC 9112 section 2.2). */
-static enum moon_head take_request_line(struct moon_http_in *in, uint32_t line,
-                                        uint32_t end)
+static enum moon_head fault_of(const struct moon_http_in *in,
+                               llhttp_errno_t err)
 {
-    if (line == end)
-        return MOON_HEAD_OK;
-    in->phase = PHASE_FIELDS;
-    /* A field line counts with its CRLF. Less than that is room for none. */
-    set_line_max(in, in->limits->header_bytes < 2
-                         ? 0
-                         : (uint64_t)end + in->limits->header_bytes);
-    return moon_head_request_line(in->req, line, end);
+    const struct moon_span *target = &in->req->target;
+    const char *target_end = in->req->base + target->off + target->len;
+    switch (err) {
+    case HPE_INVALID_URL:
+        return MOON_HEAD_BAD_TARGET;
+    case HPE_INVALID_VERSION:
+        /* Up to the byte that llhttp did not like. */
+        return moon_head_version_fault(
+            target_end,
+            (size_t)(llhttp_get_error_pos(&in->parser) + 1 - target_end));
+    case HPE_INVALID_HEADER_TOKEN:
+    case HPE_UNEXPECTED_SPACE:
+    case HPE_LF_EXPECTED:
+        return MOON_HEAD_BAD_FIELD;
+    case HPE_INVALID_CONTENT_LENGTH:
+        return MOON_HEAD_BAD_LENGTH;
+    case HPE_UNEXPECTED_CONTENT_LENGTH:
+        return MOON_HEAD_FRAMING;
+    case HPE_INVALID_TRANSFER_ENCODING:
+        return MOON_HEAD_BAD_CODING;
+    default:
+        return MOON_HEAD_BAD_LINE;
+    }
+}
+
+static enum moon_http_in_result execute(struct moon_http_in *in,
+                                        const char *base, size_t from,
+                                        size_t to);
+
+/* llhttp knows a fixed set of methods, and some of them only in other
+ * protocols, but a method may be any token (RFC 9110 section 9.1). So llhttp
+ * starts again with one that it knows in place of this. */
+static enum moon_http_in_result respell(struct moon_http_in *in,
+                                        const char *base, size_t to)
+{
+    bool line;
+    size_t until = readable_until(in, base, to, &line);
+    size_t start = line_start(in, base, until), at = start;
+    while (at < until && moon_char_is(base[at], MOON_CHAR_TOKEN))
+        at++;
+    in->phase = PHASE_METHOD;
+    if (at == until)
+        return until < to ? limit_passed(in, line) : MOON_IN_MORE;
+    if (at == start || base[at] != ' ')
+        return fail(in, MOON_HEAD_BAD_LINE);
+    static const char known[] = "POST";
+    in->phase = PHASE_HEAD;
+    in->respelled = true;
+    in->open = false;
+    llhttp_init(&in->parser, HTTP_REQUEST, &settings);
+    (void)llhttp_execute(&in->parser, known, sizeof(known) - 1);
+    return execute(in, base, at, to);
+}
+
+static bool is_other_method(const struct moon_http_in *in, llhttp_errno_t err)
+{
+    return !in->respelled &&
+           (err == HPE_INVALID_METHOD || in->parser.method >= HTTP_SOURCE);
+}
+
+/* Gives llhttp base[from, to), as far as the limits allow. */
+static enum moon_http_in_result execute(struct moon_http_in *in,
+                                        const char *base, size_t from,
+                                        size_t to)
+{
+    bool line;
+    size_t until = readable_until(in, base, to, &line);
+    if (MOON_UNLIKELY(until <= from))
+        return limit_passed(in, line);
+    in->feed_end = base + until;
+    llhttp_errno_t err = llhttp_execute(&in->parser, base + from, until - from);
+    if (MOON_LIKELY(err == HPE_PAUSED))
+        return head_complete(
+            in, (uint32_t)(llhttp_get_error_pos(&in->parser) - base));
+    if (err == HPE_OK)
+        return until < to ? limit_passed(in, line) : MOON_IN_MORE;
+    if (err == HPE_USER)
+        return MOON_IN_FAILED; /* by a callback, which has said why */
+    if (is_other_method(in, err))
+        return respell(in, base, to);
+    return fail(in, fault_of(in, err));
 }
 
 static enum moon_http_in_result feed_head(struct moon_http_in *in,
@@ -165,42 +391,17 @@ static enum moon_http_in_result feed_head(struct moon_http_in *in,
                                           size_t to, size_t *used)
 {
     if (in->phase == PHASE_START) {
-        in->phase = PHASE_LINE;
-        in->line = in->scanned = (uint32_t)from;
-        set_line_max(in, (uint64_t)from + in->limits->request_line_bytes);
+        in->phase = PHASE_HEAD;
+        in->start = (uint32_t)from;
     }
     in->req->base = base;
-    *used = to - from;
-    uint32_t line = in->line;
-    size_t scanned = in->scanned;
-    for (;;) {
-        size_t at = find_control(base, scanned, to);
-        if (is_beyond(in, line, at))
-            return fail(in, in->phase == PHASE_LINE ? MOON_HEAD_LONG_LINE
-                                                    : MOON_HEAD_LARGE);
-        if (to - at < 2 && (at == to || base[at] == '\r')) {
-            in->line = line;
-            in->scanned = (uint32_t)at;
-            return MOON_IN_MORE;
-        }
-        if (base[at] != '\r')
-            return fail(in, MOON_HEAD_CONTROL);
-        if (base[at + 1] != '\n')
-            return fail(in, MOON_HEAD_NO_CRLF);
-        enum moon_head found;
-        if (in->phase == PHASE_LINE) {
-            found = take_request_line(in, line, (uint32_t)at);
-        } else if (at == line) {
-            *used = at + 2 - from;
-            return head_complete(in);
-        } else {
-            found = add_field(in, line, (uint32_t)at);
-        }
-        if (MOON_UNLIKELY(found != MOON_HEAD_OK))
-            return fail(in, found);
-        line = (uint32_t)at + 2;
-        scanned = line;
-    }
+    enum moon_http_in_result result = in->phase == PHASE_METHOD
+                                          ? respell(in, base, to)
+                                          : execute(in, base, from, to);
+    *used = result == MOON_IN_HEAD
+                ? (size_t)(llhttp_get_error_pos(&in->parser) - base) - from
+                : to - from;
+    return result;
 }
 
 static enum moon_http_in_result body_failed(struct moon_http_in *in)
@@ -231,8 +432,8 @@ enum moon_http_in_result moon_http_in_feed(struct moon_http_in *in,
     *used = 0;
     switch ((enum phase)in->phase) {
     case PHASE_START:
-    case PHASE_LINE:
-    case PHASE_FIELDS:
+    case PHASE_METHOD:
+    case PHASE_HEAD:
         return from == to ? MOON_IN_MORE : feed_head(in, base, from, to, used);
     case PHASE_BODY:
         return feed_body(in, moon_str(base + from, to - from), used);

@@ -1,4 +1,5 @@
-/* Bytes to a request: the head line by line, then the body (body_in.h).
+/* Bytes to a request: llhttp finds the parts of a message, head and body; what
+ * it leaves open is closed here, in head_parse.h and in body_in.h.
  *
  * No I/O and no memory of its own: fields beyond the inline ones come from the
  * arena given at start. One instance serves one message; it is part of the
@@ -16,6 +17,8 @@
 #include "http/head_parse.h"
 #include "http/request.h"
 
+#include <llhttp.h>
+
 struct moon_http_limits {
     uint32_t request_line_bytes; /* without its CRLF; 414 beyond */
     uint32_t header_bytes;       /* all field lines with their CRLFs, without
@@ -32,20 +35,25 @@ enum moon_http_in_result {
 };
 
 struct moon_http_in {
-    struct moon_body_in body; /* started when the head is complete */
+    llhttp_t parser;
     struct moon_request *req;
     struct moon_arena *arena;
     const struct moon_http_limits *limits;
-    uint64_t body_bytes; /* decoded so far */
-    uint32_t line;       /* offset of the current line */
-    uint32_t line_max;   /* the offset up to which it may reach */
-    uint32_t scanned;    /* offset of the first byte not looked at */
-    const char *why;     /* static text for the log and the answer */
-    uint16_t status;     /* 400, 414, 431, 501, 505 when FAILED; 503: no memory;
-                            0: the sink refused */
+    const char *feed_end;  /* of the bytes that llhttp has now */
+    struct moon_span span; /* the one that llhttp reports: a part so far */
+    uint32_t start;        /* offset of the first byte fed */
+    uint32_t next_line;    /* where the line after the last one must begin */
+    uint32_t colon;        /* offset of the one that waits for its value */
+    uint64_t body_bytes;   /* decoded so far */
+    const char *why;       /* static text for the log and the answer */
+    uint16_t status;       /* 400, 414, 431, 501, 505 when FAILED; 503: no
+                              memory; 0: the sink refused */
     uint8_t phase;
     bool head_done;
+    bool open;      /* the span is not complete */
+    bool respelled; /* llhttp was told another method */
     struct moon_head_notes notes;
+    struct moon_body_in body; /* started when the head is complete */
 };
 
 /* Borrows all four until the message is complete. Resets `req`. */

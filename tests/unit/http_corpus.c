@@ -22,6 +22,7 @@ struct exception {
 static const struct exception gunicorn_valid[] = {
     {"005.http", "a fragment in the target"},
     {"009.http", "a fragment, and two framings"},
+    {"013.http", "white space in chunk extensions, which llhttp refuses"},
     {"025*", "a transfer coding that we lack"},
     {"027.http", "a raw non-ASCII byte in the target"},
     {"028.http", "white space before the colon, an option there"},

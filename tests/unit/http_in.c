@@ -220,10 +220,9 @@ static void reads_bodies(void **state)
         {CHUNKED "5\r\nhello\r\n06\r\n world\r\n000\r\n\r\nGET",
          "done POST //// 1.1 host=a keep chunked cl=-1 Host=[a] "
          "Transfer-Encoding=[chunked] body=[hello world] used=85"},
-        {CHUNKED "a;b=c;d=\"e f\"\r\n0123456789\r\n0;x\r\nT: u\r\nV:\r\n\r\n",
+        {CHUNKED "a;b;d=\"e f\"\r\n0123456789\r\n0;x\r\nT: u\r\nV:\r\n\r\n",
          "done POST //// 1.1 host=a keep chunked cl=-1 Host=[a] "
          "Transfer-Encoding=[chunked] body=[0123456789]"},
-        {CHUNKED "1 ;x\r\na\r\n0\r\n\r\n", "done"},
         {CHUNKED "0\r\n", "head"},
     };
     CHECK(samples);
@@ -240,6 +239,11 @@ static void refuses_malformed_chunks(void **state)
         {CHUNKED "1_0\r\na\r\n0\r\n\r\n", "400"},
         {CHUNKED " 1\r\na\r\n0\r\n\r\n", "400"},
         {CHUNKED "1 \r\na\r\n0\r\n\r\n", "400"},
+        {CHUNKED "1 ;x\r\na\r\n0\r\n\r\n", "400"},
+        {CHUNKED "1;x=y;\r\na\r\n0\r\n\r\n", "400"},
+        {CHUNKED "1;x=\"y\";\r\na\r\n0\r\n\r\n", "400"},
+        {CHUNKED "1;x=y;;z\r\na\r\n0\r\n\r\n", "400"},
+        {CHUNKED "1;x=\"\x7f\"\r\na\r\n0\r\n\r\n", "400"},
         {CHUNKED ";x\r\na\r\n0\r\n\r\n", "400"},
         {CHUNKED "1\na\r\n0\r\n\r\n", "400"},
         {CHUNKED "1\r\na\n0\r\n\r\n", "400"},
