@@ -307,8 +307,7 @@ int moon_task_park(double timeout_ms, const char *what)
         }
         uv_update_time(task->vm->loop);
         uint64_t ms = timeout_ms > 1e15 ? (uint64_t)1e15 : (uint64_t)timeout_ms;
-        if ((double)ms < timeout_ms)
-            ms++;
+        ms++; /* the loop counts whole milliseconds: never wake early */
         (void)uv_timer_start(&task->timer, park_timeout, ms, 0);
     }
     return 0;
