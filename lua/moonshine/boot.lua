@@ -54,6 +54,11 @@ local function run_starts(with_checks)
     C.moon_vm_started(true, "", 0)
 end
 
+-- For tests, and to tell whether a fault is the compiler's.
+if os.getenv("MOONSHINE_JIT") == "off" then
+    jit.off()
+end
+
 local function run_boot(what)
     if what == START or what == CHECK then
         run_starts(what == CHECK)

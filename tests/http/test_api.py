@@ -377,6 +377,23 @@ def test_files(node):
     assert node.get("/static/none").json() == {"error": "no such page"}
 
 
+def test_compiled_code_answers_as_interpreted(node):
+    """LuaJIT compiles what runs often: nothing may change when it does."""
+    paths = ["/text", "/json", "/status", "/nothing", "/set/html", "/set/json", "/redirect",
+             "/params/a%20b/12/x/y", "/query?a=1&a=%32+3&b", "/int?n=9", "/cookies", "/headers",
+             "/order/one", "/order/two", "/silent", "/end-early", "/object", "/named/1/x",
+             "/none", "/empty-list"]
+    first = {}
+    with node.connect() as client:
+        for turn in range(250):
+            # Other routes between two turns of one, and the other way round.
+            for path in paths if turn % 2 else [paths[turn % len(paths)]] * 10:
+                r = client.get(path)
+                seen = (r.status, r.body,
+                        [h for h in r.headers if h[0] not in ("X-Request-Id", "Date")])
+                assert first.setdefault(path, seen) == seen, path
+
+
 def test_fixed_hook(node):
     r = node.get("/none")
     assert r.status == 404 and r.json() == {"error": "no such page"}

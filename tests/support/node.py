@@ -25,6 +25,8 @@ BINARY = os.environ.get("MOONSHINE_BIN",
 SANITIZED = re.compile(
     r"ERROR: (Address|Leak|Thread)Sanitizer|runtime error:|"
     r"WARNING: ThreadSanitizer|LeakSanitizer has encountered")
+# Variables of the caller that reach the processes under test.
+PASSED_ON = ("MOONSHINE_LUA", "MOONSHINE_JIT", "MOONSHINE_GC_STRESS")
 PRELUDE = 'local moonshine = require "moonshine"; local app = moonshine.app();'
 
 
@@ -71,7 +73,7 @@ def free_port():
 def environment(extra=None):
     """What every command of these tests runs with."""
     env = {k: v for k, v in os.environ.items()
-           if not k.startswith("MOONSHINE_") or k == "MOONSHINE_LUA"}
+           if not k.startswith("MOONSHINE_") or k in PASSED_ON}
     for name in ("RUNTIME_DIRECTORY", "STATE_DIRECTORY", "NOTIFY_SOCKET"):
         env.pop(name, None)
     if os.getuid() == 0:
