@@ -32,7 +32,7 @@ struct moon_vm_options {
                    reported through moon_vm_outside */
     const char *check_socketz; /* the probe's own server, for app:check: a name
                                   for moonshine.tcp; borrowed; may be NULL */
-    struct moon_watch *watch; /* of the thread that loads; may be NULL */
+    struct moon_watch *watch;  /* of the thread that loads; may be NULL */
 };
 
 /* Loads everything. NULL on failure, with file, line and traceback in `error`.

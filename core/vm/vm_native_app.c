@@ -65,18 +65,22 @@ static struct moon_strs list_field(lua_State *L, struct moon_app *app,
 {
     struct moon_strs list = {NULL, 0};
     lua_getfield(L, table, name);
-    if (lua_type(L, -1) == LUA_TTABLE) {
-        int at = lua_gettop(L);
-        size_t count = lua_objlen(L, at);
-        list.items = moon_arena_alloc(&app->arena, (count == 0 ? 1 : count) *
-                                                       sizeof *list.items);
-        if (list.items == NULL)
-            luaL_error(L, "out of memory");
-        for (size_t i = 0; i < count; i++) {
-            lua_rawgeti(L, at, (int)i + 1);
-            list.items[list.count++] = keep_text(L, app, -1);
-            lua_pop(L, 1);
-        }
+    if (lua_type(L, -1) != LUA_TTABLE) {
+        lua_pop(L, 1);
+        return list;
+    }
+    int at = lua_gettop(L);
+    size_t count = lua_objlen(L, at);
+    list.items = moon_arena_alloc(&app->arena, (count == 0 ? 1 : count) *
+                                                   sizeof(*list.items));
+    if (list.items == NULL) {
+        luaL_error(L, "out of memory");
+        return list; /* not reached */
+    }
+    for (size_t i = 0; i < count; i++) {
+        lua_rawgeti(L, at, (int)i + 1);
+        list.items[list.count++] = keep_text(L, app, -1);
+        lua_pop(L, 1);
     }
     lua_pop(L, 1);
     return list;
