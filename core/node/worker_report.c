@@ -3,6 +3,7 @@
 #include "node/worker_internal.h"
 
 #include "base/clock.h"
+#include "vm/task.h"
 
 static void count(struct moon_worker *worker, enum moon_counter counter,
                   uint64_t value)
@@ -46,15 +47,16 @@ void moon_worker_publish(struct moon_worker *worker)
 
 static const char *what_it_does(const struct moon_exchange *x)
 {
+    const char *wait_what = x->task != NULL ? x->task->wait_what : NULL;
     switch (x->state) {
     case MOON_X_HEAD:
         return "receiving the head";
     case MOON_X_BODY:
         return "receiving the body";
     case MOON_X_RUNNING:
-        return x->wait_what != NULL ? x->wait_what : "running";
+        return wait_what != NULL ? wait_what : "running";
     case MOON_X_STREAM:
-        return x->wait_what != NULL ? x->wait_what : "streaming";
+        return wait_what != NULL ? wait_what : "streaming";
     case MOON_X_ANSWERED:
         return "sending the answer";
     }
