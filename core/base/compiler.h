@@ -35,10 +35,10 @@ typedef unsigned __int128 moon_u128;
 
 /* The address sanitizer maps far more than it uses: caps on memory would end
  * the process. */
-#ifdef __SANITIZE_ADDRESS__
-#define MOON_ASAN 1
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define MOON_SANITIZED 1
 #else
-#define MOON_ASAN 0
+#define MOON_SANITIZED 0
 #endif
 
 #define MOON_COUNT(array) (sizeof(array) / sizeof((array)[0]))

@@ -136,7 +136,7 @@ static void become_user(struct child *child)
     struct rlimit limit = {.rlim_cur = child->config->memory_limit_bytes * 2 +
                                        (512ull << 20)};
     limit.rlim_max = limit.rlim_cur;
-    if (!MOON_ASAN)
+    if (!MOON_SANITIZED)
         (void)setrlimit(RLIMIT_DATA, &limit);
     limit = (struct rlimit){0};
     (void)setrlimit(RLIMIT_CORE, &limit);

@@ -13,7 +13,8 @@ from support.load import Load
 from support.node import eventually, write_app
 
 # A sanitizer would report the crash that is asked for.
-CRASH = {"ASAN_OPTIONS": "detect_leaks=1:exitcode=99:handle_segv=0"}
+CRASH = {"ASAN_OPTIONS": "detect_leaks=1:exitcode=99:handle_segv=0",
+         "TSAN_OPTIONS": "handle_segv=0"}
 SAY = 'app:get("/", function() return "%s" end)'
 
 
