@@ -170,3 +170,19 @@ enum moon_err moon_connect(const struct moon_address *address,
     *fd = sock;
     return MOON_OK;
 }
+
+bool moon_address_is_local(const struct moon_address *address)
+{
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+    switch (address->sa.ss_family) {
+    case AF_INET:
+        memcpy(&v4, &address->sa, sizeof(v4));
+        return (ntohl(v4.sin_addr.s_addr) >> 24) == 127;
+    case AF_INET6:
+        memcpy(&v6, &address->sa, sizeof(v6));
+        return IN6_IS_ADDR_LOOPBACK(&v6.sin6_addr);
+    default:
+        return address->pathz[0] != '\0';
+    }
+}

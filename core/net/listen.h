@@ -6,6 +6,9 @@
 
 #include "base/address.h"
 
+/* Reached from this machine only: loopback or a unix socket. */
+bool moon_address_is_local(const struct moon_address *address);
+
 /* A non-blocking, close-on-exec listening socket in *fd. Port in use: says who
  * (if it can tell) and what to do. A stale unix socket (nobody accepts) is
  * replaced, a live one is "in use". Fills in the port when it was 0. */

@@ -108,6 +108,21 @@ static bool open_folder(struct moon_master *master,
            is_ours(master->node_dirz, error) && lock_pid_file(master, error);
 }
 
+/* Error pages show source: not to everybody. */
+static bool may_listen(const struct moon_master *master,
+                       const struct moon_address *address,
+                       struct moon_buf *error)
+{
+    if (!master->options->dev || master->options->dev_public ||
+        moon_address_is_local(address))
+        return true;
+    moon_buf_printf(error,
+                    "--dev shows source code to whoever asks, so it listens "
+                    "on loopback only; %s needs --dev-public",
+                    address->textz);
+    return false;
+}
+
 static bool open_listeners(struct moon_master *master,
                            const struct moon_config *config,
                            struct moon_buf *error)
@@ -122,6 +137,7 @@ static bool open_listeners(struct moon_master *master,
         struct moon_listener *l = &master->listeners[i];
         if (moon_address_parse(moon_strz(config->listen.items[i]), &l->address,
                                text, sizeof(text)) != MOON_OK ||
+            !may_listen(master, &l->address, error) ||
             moon_listen_open(&l->address, BACKLOG, &l->fd, text,
                              sizeof(text)) != MOON_OK) {
             moon_buf_addz(error, text);

@@ -180,6 +180,8 @@ enum moon_err moon_probe_start(struct moon_probe *probe, uv_loop_t *loop,
         moon_probe_main(fds[1], options);
     int sys = errno;
     (void)close(fds[1]);
+    if (pid > 0)
+        (void)setpgid(pid, pid); /* the child does it too, whoever is first */
     if (pid < 0) {
         (void)close(fds[0]);
         return moon_err_from_errno(sys);
@@ -206,6 +208,7 @@ bool moon_probe_reaped(struct moon_probe *probe, pid_t pid, int status)
         return false;
     probe->reaped = true;
     probe->status = status;
+    (void)kill(-pid, SIGKILL); /* what it left behind, in its own group */
     /* What it sent before it ended is read first. A process that it left
      * behind must not keep its end of the socket open for ever. */
     if (!probe->closed)
@@ -220,8 +223,9 @@ bool moon_probe_reaped(struct moon_probe *probe, pid_t pid, int status)
 
 void moon_probe_kill(struct moon_probe *probe)
 {
+    /* With all that it has started. */
     if (probe->pid > 0 && !probe->reaped)
-        (void)kill(probe->pid, SIGKILL);
+        (void)kill(-probe->pid, SIGKILL);
 }
 
 struct moon_release *moon_probe_take_release(struct moon_probe *probe)

@@ -263,6 +263,7 @@ void moon_probe_main(int fd, const struct moon_probe_options *options)
     child = (struct child){
         .fd = fd, .options = options, .archive_fd = -1, .temp_fd = -1};
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    (void)setpgid(0, 0); /* so that its own children can be ended with it */
     moon_log_set_who("probe");
     if (options->mode == MOON_PROBE_DISK)
         compare_disk(&child);

@@ -112,6 +112,17 @@ def test_bad_script_never_replaces_a_good_one(start, kind):
     assert answers(node, 6) == {"better"}
 
 
+def test_nothing_of_a_probe_is_left(start, tmp_path):
+    """What loading code starts ends with the probe."""
+    pids = tmp_path / "pids"
+    node = start(SAY % "good", settings={"load_timeout": "500ms"})
+    node.rewrite("os.execute('echo $$ >> %s; exec sleep 1000')" % pids)
+    ok, text = Admin(node).reload()
+    assert not ok and "load_timeout" in text
+    pid = int(pids.read_text())
+    eventually(lambda: not os.path.exists(f"/proc/{pid}"), "sleep is gone")
+
+
 def test_one_worker_that_refuses_keeps_all_on_the_old_code(start):
     node = start(SAY % "old", workers=3)
     admin = Admin(node)

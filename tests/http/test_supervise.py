@@ -232,6 +232,16 @@ def test_port_in_use_is_said(start):
         assert f"cannot listen on 127.0.0.1:{port}" in node.log()
 
 
+def test_dev_listens_on_loopback_only(start):
+    port = free_port()
+    node = start(SAY, "--dev", listen=f"0.0.0.0:{port}", wait=False)
+    assert node.process.wait(20) == 1
+    node.expect_exit = 1
+    assert "--dev-public" in node.log()
+    node = start(SAY, "--dev", "--dev-public", listen=f"0.0.0.0:{port}")
+    assert node.get("/").text == "ok"
+
+
 def test_second_term_exits_at_once(start):
     node = start('app:get("/slow", function() moonshine.sleep(20) end)')
     with Client(node.address) as client:
