@@ -16,7 +16,6 @@ MOON_MUST_CHECK enum moon_err moon_stages_begin(struct moon_exchange *x);
 bool moon_stages_preflight(struct moon_exchange *x);
 
 /* One line, if the scope and the configuration want one. */
-void moon_stages_log(struct moon_exchange *x,
-                     const struct moon_config *config);
+void moon_stages_log(struct moon_exchange *x, const struct moon_config *config);
 
 #endif

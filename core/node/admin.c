@@ -544,6 +544,7 @@ void moon_admin_close(struct moon_master *master)
         return;
     }
     while (admin->waits != NULL) {
+        /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): let_go unlinks it. */
         struct moon_exchange *x = let_go(admin->waits);
         if (x != NULL)
             respond_outcome(x, true, 503, MOON_STR("the node has stopped"));

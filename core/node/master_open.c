@@ -100,9 +100,10 @@ static bool open_folder(struct moon_master *master,
 {
     master->namez = strdup(config->namez);
     master->node_dirz = join(config->run_dirz, config->namez);
-    if (master->node_dirz != NULL)
-        master->pid_pathz = join(master->node_dirz, "pid");
-    if (master->namez == NULL || master->pid_pathz == NULL)
+    if (master->namez == NULL || master->node_dirz == NULL)
+        return false;
+    master->pid_pathz = join(master->node_dirz, "pid");
+    if (master->pid_pathz == NULL)
         return false;
     return make_dirs(master->node_dirz, error) &&
            is_ours(master->node_dirz, error) && lock_pid_file(master, error);

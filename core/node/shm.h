@@ -94,8 +94,9 @@ void moon_shm_close(struct moon_shm *shm);
 
 /* Before a worker starts in it: counters stay, the rest is cleared. */
 void moon_shm_reset_slot(struct moon_worker_slot *slot);
-/* Mean of connections over the serving workers that are not stale. */
-uint32_t moon_shm_average_connections(void *shm);
+/* Mean of connections over the serving workers that are not stale; `ctx` is the
+ * struct moon_shm. */
+uint32_t moon_shm_average_connections(void *ctx);
 
 static inline uint32_t moon_shm_get32(const _Atomic uint32_t *word)
 {

@@ -211,6 +211,10 @@ class Node:
         return [pid for pid, parent, _, state in processes()
                 if parent == self.pid and state != "Z"]
 
+    def sanitized(self):
+        maps = pathlib.Path(f"/proc/{self.pid}/maps").read_text()
+        return "libasan" in maps or "libtsan" in maps
+
     def command(self, verb, *args, seconds=60):
         """`moonshine VERB` on this node: reload, status, rollback, stop."""
         return command(verb, "--name", self.name,

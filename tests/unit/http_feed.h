@@ -126,7 +126,8 @@ static void feed_sum_up(struct feed *feed)
 }
 
 /* Whole, cut once at `cut`, or (cut 0) byte by byte. */
-static MOON_UNUSED void feed_all(struct feed *feed, struct moon_str bytes, size_t cut)
+static MOON_UNUSED void feed_all(struct feed *feed, struct moon_str bytes,
+                                 size_t cut)
 {
     if (cut == 0) {
         for (size_t to = 1; to <= bytes.len; to++)
