@@ -99,6 +99,19 @@ struct death {
     const char *kindz;
 };
 
+/* Was the error value at the top raised to answer a status, so that nobody asks
+ * where? Leaves the stack as it was; may raise. */
+static bool is_expected(lua_State *L)
+{
+    if (!lua_istable(L, -1))
+        return false;
+    lua_pushliteral(L, "expected");
+    lua_rawget(L, -2);
+    bool expected = lua_toboolean(L, -1);
+    lua_pop(L, 1);
+    return expected;
+}
+
 /* Protected. Moves the error value and its traceback from the dead coroutine
  * to a new one, which becomes the task's:
  *   dead:  ... value            new:  main kind slot number kindz value trace
@@ -109,7 +122,14 @@ static int bury(lua_State *L)
     struct moon_task *task = death->task;
     lua_State *dead = task->co;
     int dead_ref = task->co_ref;
-    luaL_traceback(L, dead, NULL, 0);
+    if (lua_gettop(dead) > 0)
+        lua_xmove(dead, L, 1);
+    else
+        lua_pushnil(L);
+    if (is_expected(L))
+        lua_pushnil(L);
+    else
+        luaL_traceback(L, dead, NULL, 0);
     lua_pushlightuserdata(L, task);
     lua_replace(L, 1);
     (void)new_coroutine(L);
@@ -118,11 +138,7 @@ static int bury(lua_State *L)
     lua_pushinteger(co, task->in_request ? 0 : (lua_Integer)task->slot);
     lua_pushinteger(co, (lua_Integer)task->number);
     lua_pushstring(co, death->kindz);
-    if (lua_gettop(dead) > 0)
-        lua_xmove(dead, co, 1);
-    else
-        lua_pushnil(co);
-    lua_xmove(L, co, 1);
+    lua_xmove(L, co, 2);
     luaL_unref(L, LUA_REGISTRYINDEX, dead_ref);
     return 0;
 }

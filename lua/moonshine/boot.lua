@@ -79,7 +79,7 @@ local function run_fail(slot, number, kind, value, traceback)
         fail.request(slot, kind, value, traceback)
         return
     end
-    local trace = fault.trim(tostring(traceback))
+    local trace = fault.trim(traceback or "")
     local text = fail.safe_tostring(value) .. (trace ~= "" and "\n" .. trace or "")
     if starting == number then
         starting = nil

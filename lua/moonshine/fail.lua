@@ -40,7 +40,7 @@ local function build(c, kind, value, traceback)
         message = own and (own.message or "") or safe_tostring(value),
         details = own and own.details or nil,
         value = value,
-        traceback = fault.trim(tostring(traceback)),
+        traceback = traceback and fault.trim(traceback) or "",
         route = c:route(),
         request_id = c:request_id(),
     }

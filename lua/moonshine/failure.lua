@@ -14,6 +14,8 @@ function M.new(kind, status, message, details, headers)
         message = message,
         details = details,
         headers = headers,
+        -- Tells the core to take no traceback.
+        expected = status < 500,
     }, M)
 end
 

@@ -70,7 +70,7 @@ function M.log_death(what, kind, value, traceback)
         return
     end
     log.error(what .. " failed: " .. require("moonshine.fail").safe_tostring(value), {
-        kind = kind, traceback = fault.trim(tostring(traceback)),
+        kind = kind, traceback = fault.trim(traceback or ""),
     })
 end
 
