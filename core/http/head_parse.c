@@ -22,52 +22,79 @@ enum moon_head moon_head_version_fault(const char *at, size_t len)
                                         : MOON_HEAD_VERSION;
 }
 
-/* "[" IPv6 address "]" at the start of `host`: its length, 0 if malformed. */
-static size_t literal_len(struct moon_str host)
+/* "[" IPv6 address "]" at `at`: where it ends, NULL if malformed. */
+static const char *literal_end(const char *at)
 {
-    size_t at = 1;
-    while (at < host.len && moon_char_is(host.ptr[at], MOON_CHAR_LITERAL))
+    const char *from = ++at;
+    while (moon_char_is(*at, MOON_CHAR_LITERAL))
         at++;
-    return at > 1 && at < host.len && host.ptr[at] == ']' ? at + 1 : 0;
+    return at > from && *at == ']' ? at + 1 : NULL;
 }
 
-/* uri-host [":" port], as far as bytes go (RFC 9110 section 7.2). */
+/* uri-host [":" port], as far as bytes go (RFC 9110 section 7.2). Behind it is
+ * a byte that can be part of none of these: CR, white space, "/" or "?". */
 static bool is_host(struct moon_str host)
 {
-    size_t at = 0;
-    if (host.len > 0 && host.ptr[0] == '[') {
-        at = literal_len(host);
-        if (at == 0)
+    const char *at = host.ptr, *end = at + host.len;
+    if (MOON_UNLIKELY(*at == '[')) {
+        at = literal_end(at);
+        if (at == NULL)
             return false;
     } else {
-        while (at < host.len && moon_char_is(host.ptr[at], MOON_CHAR_HOST))
+        while (moon_char_is(*at, MOON_CHAR_HOST))
             at++;
     }
-    if (at == host.len)
-        return true;
-    if (host.ptr[at] != ':')
-        return false;
-    while (++at < host.len) {
-        if (!is_digit(host.ptr[at]))
-            return false;
+    if (*at == ':') {
+        do
+            at++;
+        while (is_digit(*at));
     }
-    return true;
+    return at == end;
 }
 
-static void split_query(struct moon_request *req, uint32_t off, uint32_t len)
+/* The high bit of each byte that is `ch`, maybe also of one behind such a
+ * byte. */
+static uint64_t bytes_equal(uint64_t word, char ch)
 {
-    const char *mark = memchr(req->base + off, '?', len);
-    uint32_t before = mark == NULL ? len : (uint32_t)(mark - req->base) - off;
-    uint32_t query = mark == NULL ? before : before + 1;
-    req->path = (struct moon_span){off, before};
-    req->query = (struct moon_span){off + query, len - query};
+    const uint64_t ones = 0x0101010101010101u;
+    uint64_t x = word ^ ones * (unsigned char)ch;
+    return (x - ones) & ~x & ones << 7;
 }
 
-/* A target of one byte. */
-static void split_root(struct moon_request *req, uint32_t off)
+/* Where the first '?' of target[0, len) is, or len; above len if there is a
+ * '#' before it. May read up to the version behind the target. */
+static size_t find_query(const char *target, size_t len)
 {
-    req->path = (struct moon_span){off, 1};
-    req->query = (struct moon_span){off + 1, 0};
+    for (size_t at = 0; at < len; at += sizeof(uint64_t)) {
+        uint64_t word = moon_load_le64(target + at);
+        uint64_t found = bytes_equal(word, '?') | bytes_equal(word, '#');
+        if (MOON_LIKELY(found == 0))
+            continue;
+        at += (unsigned)MOON_CTZ64(found) / 8;
+        return at >= len ? len : target[at] == '?' ? at : len + 1;
+    }
+    return len;
+}
+
+/* Splits what is `len` bytes at `off`. llhttp takes a fragment, which is no
+ * part of a target. */
+static enum moon_head split_query(struct moon_request *req, uint32_t off,
+                                  uint32_t len)
+{
+    const char *text = req->base + off;
+    uint32_t path = (uint32_t)find_query(text, len);
+    if (MOON_UNLIKELY(path > len))
+        return MOON_HEAD_BAD_TARGET;
+    req->path = (struct moon_span){off, path};
+    if (path == len) {
+        req->query = (struct moon_span){off + len, 0};
+        return MOON_HEAD_OK;
+    }
+    path++;
+    if (memchr(text + path, '#', len - path) != NULL)
+        return MOON_HEAD_BAD_TARGET;
+    req->query = (struct moon_span){off + path, len - path};
+    return MOON_HEAD_OK;
 }
 
 /* "http://host:port/path?query" (RFC 9112 section 3.2.2); its authority
@@ -91,32 +118,23 @@ static enum moon_head check_absolute(struct moon_request *req)
     if (authority.len == 0 || authority.ptr[0] == ':' || !is_host(authority))
         return MOON_HEAD_BAD_TARGET;
     req->host = (struct moon_span){req->target.off + scheme, end - scheme};
-    split_query(req, req->target.off + end, (uint32_t)target.len - end);
+    enum moon_head found =
+        split_query(req, req->target.off + end, (uint32_t)target.len - end);
     /* An absent path is "/": the scheme ends in one. */
     if (req->path.len == 0)
         req->path = (struct moon_span){req->target.off + scheme - 1, 1};
-    return MOON_HEAD_OK;
+    return found;
 }
 
 static enum moon_head check_target(struct moon_request *req)
 {
     struct moon_str target = moon_request_str(req, req->target);
-    if (MOON_LIKELY(target.len == 1 && target.ptr[0] == '/')) {
-        split_root(req, req->target.off);
-        return MOON_HEAD_OK;
-    }
-    /* llhttp takes a fragment, which is no part of a target. */
-    if (memchr(target.ptr, '#', target.len) != NULL)
-        return MOON_HEAD_BAD_TARGET;
-    if (target.ptr[0] == '/') {
-        split_query(req, req->target.off, req->target.len);
-        return MOON_HEAD_OK;
-    }
+    if (MOON_LIKELY(target.ptr[0] == '/'))
+        return split_query(req, req->target.off, req->target.len);
     if (target.len == 1 && target.ptr[0] == '*') {
         if (req->method != MOON_METHOD_OPTIONS)
             return MOON_HEAD_BAD_STAR;
-        split_root(req, req->target.off);
-        return MOON_HEAD_OK;
+        return split_query(req, req->target.off, 1);
     }
     return check_absolute(req);
 }
@@ -200,6 +218,14 @@ static void on_connection(struct moon_str value, struct moon_head_notes *notes)
     }
 }
 
+/* "host", also read with what is behind it: a colon, and no less than three
+ * bytes more. */
+static inline bool is_name_host(const char *name)
+{
+    uint64_t folded = moon_load_le64(name) | 0x2020202020u;
+    return (folded & 0xffffffffffu) == 0x3a74736f68u;
+}
+
 /* Is a field name of the right length this one? `lowerz` has only letters and
  * hyphens, so setting one bit folds the case of what can match it. */
 static inline bool is_name(struct moon_str name, const char *lowerz)
@@ -217,10 +243,9 @@ enum moon_head moon_head_field(struct moon_request *req,
 {
     struct moon_str name = moon_request_str(req, field->name);
     struct moon_str value = moon_request_str(req, field->value);
-    /* Length and first letter rule out nearly all others. */
     switch (name.len) {
     case 4:
-        if (is_name(name, "host"))
+        if (MOON_LIKELY(is_name_host(name.ptr)))
             return on_host(req, field, notes);
         break;
     case 6:

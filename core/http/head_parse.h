@@ -60,6 +60,17 @@ MOON_MUST_CHECK enum moon_head moon_head_request_line(struct moon_request *req,
  * there; a good one counts as a malformed line. */
 enum moon_head moon_head_version_fault(const char *at, size_t len);
 
+/* Rules out nearly all fields that moon_head_field has nothing to say of, by
+ * length and first letter: host, expect, upgrade, connection,
+ * transfer-encoding. */
+static inline bool moon_head_may_know(struct moon_str name)
+{
+    static const char first[] = {
+        [4] = 'h', [6] = 'e', [7] = 'u', [10] = 'c', [17] = 't'};
+    return name.len < sizeof(first) && first[name.len] == (name.ptr[0] | 0x20);
+}
+
+/* After each field that may be known. */
 MOON_MUST_CHECK enum moon_head moon_head_field(struct moon_request *req,
                                                struct moon_head_notes *notes,
                                                const struct moon_field *field);

@@ -40,12 +40,11 @@ static int refuse(struct moon_http_in *in, enum moon_head fault)
     return HPE_USER;
 }
 
-/* A span comes in pieces when the feed ends inside it. Is it complete? Then
- * the byte behind it is there too. Until then nothing is decided, so that what
- * is found does not depend on the splits. */
-static inline bool gather(struct moon_http_in *in, const char *at, size_t len)
+/* A span comes in pieces when the feed ends inside it. Is it complete, all of
+ * it in in->span? */
+static bool gather_piece(struct moon_http_in *in, const char *at, size_t len)
 {
-    if (MOON_UNLIKELY(in->open))
+    if (in->open)
         in->span.len += (uint32_t)len;
     else
         in->span =
@@ -54,11 +53,27 @@ static inline bool gather(struct moon_http_in *in, const char *at, size_t len)
     return !in->open;
 }
 
+/* Is the span complete, in *span? Then the byte behind it is there too. Until
+ * then nothing is decided, so that what is found does not depend on the
+ * splits. */
+static inline bool gather(struct moon_http_in *in, const char *at, size_t len,
+                          struct moon_span *span)
+{
+    if (MOON_LIKELY(!in->open && at + len != in->feed_end)) {
+        *span =
+            (struct moon_span){(uint32_t)(at - in->req->base), (uint32_t)len};
+        return true;
+    }
+    if (!gather_piece(in, at, len))
+        return false;
+    *span = in->span;
+    return true;
+}
+
 static int on_target(llhttp_t *parser, const char *at, size_t len)
 {
     struct moon_http_in *in = of(parser);
-    if (gather(in, at, len))
-        in->req->target = in->span;
+    (void)gather(in, at, len, &in->req->target);
     return 0;
 }
 
@@ -86,18 +101,22 @@ static enum moon_method method_of(const struct moon_http_in *in)
     }
 }
 
+static enum moon_head check_request_line(struct moon_http_in *in, uint32_t next)
+{
+    in->req->method = method_of(in);
+    if (MOON_UNLIKELY(in->parser.method == HTTP_CONNECT))
+        return MOON_HEAD_CONNECT;
+    return moon_head_request_line(in->req, in->start, next);
+}
+
 /* The next line begins at `next`: does it, after the last one? */
 static inline enum moon_head check_line(struct moon_http_in *in, uint32_t next)
 {
-    struct moon_request *req = in->req;
-    if (req->field_count > 0)
-        return next == in->next_line && req->base[next - 1] == '\n'
-                   ? MOON_HEAD_OK
-                   : MOON_HEAD_BAD_FIELD;
-    req->method = method_of(in);
-    if (MOON_UNLIKELY(in->parser.method == HTTP_CONNECT))
-        return MOON_HEAD_CONNECT;
-    return moon_head_request_line(req, in->start, next);
+    if (in->req->field_count == 0)
+        return check_request_line(in, next);
+    return next == in->next_line && in->req->base[next - 1] == '\n'
+               ? MOON_HEAD_OK
+               : MOON_HEAD_BAD_FIELD;
 }
 
 static bool grow_fields(struct moon_http_in *in)
@@ -117,20 +136,21 @@ static bool grow_fields(struct moon_http_in *in)
 static int on_name(llhttp_t *parser, const char *at, size_t len)
 {
     struct moon_http_in *in = of(parser);
-    if (!gather(in, at, len))
-        return 0;
     struct moon_request *req = in->req;
-    enum moon_head found = check_line(in, in->span.off);
+    struct moon_span span;
+    if (!gather(in, at, len, &span))
+        return 0;
+    enum moon_head found = check_line(in, span.off);
     if (MOON_UNLIKELY(found != MOON_HEAD_OK))
         return refuse(in, found);
-    if (MOON_UNLIKELY(at[len] != ':' || in->span.len == 0))
+    if (MOON_UNLIKELY(at[len] != ':' || span.len == 0))
         return refuse(in, MOON_HEAD_BAD_FIELD);
     if (MOON_UNLIKELY(req->field_count == in->limits->header_count))
         return refuse(in, MOON_HEAD_MANY);
     if (MOON_UNLIKELY(req->field_count == req->field_cap) && !grow_fields(in))
         return refuse(in, MOON_HEAD_MEMORY);
-    req->fields[req->field_count].name = in->span;
-    in->colon = in->span.off + in->span.len;
+    req->fields[req->field_count].name = span;
+    in->colon = span.off + span.len;
     return 0;
 }
 
@@ -139,46 +159,53 @@ static bool is_space(char ch)
     return ch == ' ' || ch == '\t';
 }
 
-/* For a value that does not begin one byte behind its colon: is nothing but
- * white space between them? An empty value is reported at the line after it.
- * More of a value after its end is a folded line. */
-static bool check_value_start(struct moon_http_in *in)
+/* For a value that does not begin two bytes behind its colon, or is empty and
+ * so is reported at the line after it: where does it begin? 0 if there is more
+ * than white space between them. More of a value after its end is a folded
+ * line. */
+static uint32_t value_start(const struct moon_http_in *in,
+                            struct moon_span span)
 {
     const char *base = in->req->base;
     if (in->colon == NO_COLON)
-        return false;
-    if (in->span.len == 0) {
-        in->span.off -= 2;
-        if (base[in->span.off] != '\r' || base[in->span.off + 1] != '\n')
-            return false;
+        return 0;
+    uint32_t end = span.off;
+    if (span.len == 0) {
+        end -= 2;
+        if (base[end] != '\r' || base[end + 1] != '\n')
+            return 0;
     }
-    for (uint32_t at = in->colon + 1; at < in->span.off; at++) {
+    for (uint32_t at = in->colon + 1; at < end; at++) {
         if (!is_space(base[at]))
-            return false;
+            return 0;
     }
-    return true;
+    return end;
 }
 
 static int on_value(llhttp_t *parser, const char *at, size_t len)
 {
     struct moon_http_in *in = of(parser);
-    if (!gather(in, at, len))
-        return 0;
     struct moon_request *req = in->req;
+    struct moon_span span;
+    if (!gather(in, at, len, &span))
+        return 0;
     /* One byte between them can only be white space. */
-    if (MOON_UNLIKELY(in->span.off != in->colon + 2 || in->span.len == 0) &&
-        !check_value_start(in))
-        return refuse(in, MOON_HEAD_BAD_FIELD);
-    const char *value = req->base + in->span.off;
-    uint32_t left = in->span.len;
+    if (MOON_UNLIKELY(span.off != in->colon + 2 || span.len == 0)) {
+        span.off = value_start(in, span);
+        if (span.off == 0)
+            return refuse(in, MOON_HEAD_BAD_FIELD);
+    }
+    const char *value = req->base + span.off;
     /* After anything but CR llhttp says what is wrong. Whatever it says, no
      * line begins at 0. */
-    in->next_line = value[left] == '\r' ? in->span.off + left + 2 : 0;
+    in->next_line = value[span.len] == '\r' ? span.off + span.len + 2 : 0;
     in->colon = NO_COLON;
-    while (left > 0 && is_space(value[left - 1]))
-        left--;
+    while (span.len > 0 && is_space(value[span.len - 1]))
+        span.len--;
     struct moon_field *field = &req->fields[req->field_count++];
-    field->value = (struct moon_span){in->span.off, left};
+    field->value = span;
+    if (!moon_head_may_know(moon_request_str(req, field->name)))
+        return 0;
     enum moon_head found = moon_head_field(req, &in->notes, field);
     if (MOON_UNLIKELY(found != MOON_HEAD_OK))
         return refuse(in, found);
@@ -248,15 +275,10 @@ static size_t line_start(const struct moon_http_in *in, const char *base,
 /* How far llhttp may read before a limit is passed, at most `to`. In *line:
  * is that the one of the request line? The limits do not count the CRLF of the
  * request line nor the empty line at the end. */
-static size_t readable_until(const struct moon_http_in *in, const char *base,
-                             size_t to, bool *line)
+static size_t limited_until(const struct moon_http_in *in, const char *base,
+                            size_t to, bool *line)
 {
     const struct moon_http_limits *limits = in->limits;
-    size_t had = to - in->start;
-    *line = false;
-    if (MOON_LIKELY(had <= limits->request_line_bytes &&
-                    had <= limits->header_bytes))
-        return to;
     size_t max = (size_t)in->start + limits->request_line_bytes + 2;
     size_t until = to < max ? to : max;
     size_t from = line_start(in, base, until);
@@ -266,6 +288,17 @@ static size_t readable_until(const struct moon_http_in *in, const char *base,
         return until;
     max = (size_t)(lf + 1 - base) + limits->header_bytes + 2;
     return to < max ? to : max;
+}
+
+static inline size_t readable_until(const struct moon_http_in *in,
+                                    const char *base, size_t to, bool *line)
+{
+    size_t had = to - in->start;
+    *line = false;
+    if (MOON_LIKELY(had <= in->limits->request_line_bytes &&
+                    had <= in->limits->header_bytes))
+        return to;
+    return limited_until(in, base, to, line);
 }
 
 static enum moon_http_in_result limit_passed(struct moon_http_in *in, bool line)
@@ -330,13 +363,14 @@ static enum moon_head fault_of(const struct moon_http_in *in,
 
 static enum moon_http_in_result execute(struct moon_http_in *in,
                                         const char *base, size_t from,
-                                        size_t to);
+                                        size_t to, size_t *used);
 
 /* llhttp knows a fixed set of methods, and some of them only in other
  * protocols, but a method may be any token (RFC 9110 section 9.1). So llhttp
  * starts again with one that it knows in place of this. */
 static enum moon_http_in_result respell(struct moon_http_in *in,
-                                        const char *base, size_t to)
+                                        const char *base, size_t to,
+                                        size_t *used)
 {
     bool line;
     size_t until = readable_until(in, base, to, &line);
@@ -354,7 +388,7 @@ static enum moon_http_in_result respell(struct moon_http_in *in,
     in->open = false;
     llhttp_init(&in->parser, HTTP_REQUEST, &settings);
     (void)llhttp_execute(&in->parser, known, sizeof(known) - 1);
-    return execute(in, base, at, to);
+    return execute(in, base, at, to, used);
 }
 
 static bool is_other_method(const struct moon_http_in *in, llhttp_errno_t err)
@@ -363,10 +397,11 @@ static bool is_other_method(const struct moon_http_in *in, llhttp_errno_t err)
            (err == HPE_INVALID_METHOD || in->parser.method >= HTTP_SOURCE);
 }
 
-/* Gives llhttp base[from, to), as far as the limits allow. */
+/* Gives llhttp base[from, to), as far as the limits allow. All of that is used
+ * unless the head ends before. */
 static enum moon_http_in_result execute(struct moon_http_in *in,
                                         const char *base, size_t from,
-                                        size_t to)
+                                        size_t to, size_t *used)
 {
     bool line;
     size_t until = readable_until(in, base, to, &line);
@@ -374,15 +409,17 @@ static enum moon_http_in_result execute(struct moon_http_in *in,
         return limit_passed(in, line);
     in->feed_end = base + until;
     llhttp_errno_t err = llhttp_execute(&in->parser, base + from, until - from);
-    if (MOON_LIKELY(err == HPE_PAUSED))
-        return head_complete(
-            in, (uint32_t)(llhttp_get_error_pos(&in->parser) - base));
+    if (MOON_LIKELY(err == HPE_PAUSED)) {
+        size_t end = (size_t)(in->parser.error_pos - base);
+        *used -= to - end;
+        return head_complete(in, (uint32_t)end);
+    }
     if (err == HPE_OK)
         return until < to ? limit_passed(in, line) : MOON_IN_MORE;
     if (err == HPE_USER)
         return MOON_IN_FAILED; /* by a callback, which has said why */
     if (is_other_method(in, err))
-        return respell(in, base, to);
+        return respell(in, base, to, used);
     return fail(in, fault_of(in, err));
 }
 
@@ -395,13 +432,10 @@ static enum moon_http_in_result feed_head(struct moon_http_in *in,
         in->start = (uint32_t)from;
     }
     in->req->base = base;
-    enum moon_http_in_result result = in->phase == PHASE_METHOD
-                                          ? respell(in, base, to)
-                                          : execute(in, base, from, to);
-    *used = result == MOON_IN_HEAD
-                ? (size_t)(llhttp_get_error_pos(&in->parser) - base) - from
-                : to - from;
-    return result;
+    *used = to - from;
+    if (MOON_UNLIKELY(in->phase == PHASE_METHOD))
+        return respell(in, base, to, used);
+    return execute(in, base, from, to, used);
 }
 
 static enum moon_http_in_result body_failed(struct moon_http_in *in)
@@ -429,6 +463,8 @@ enum moon_http_in_result moon_http_in_feed(struct moon_http_in *in,
                                            const char *base, size_t from,
                                            size_t to, size_t *used)
 {
+    if (MOON_LIKELY(in->phase == PHASE_START && from < to))
+        return feed_head(in, base, from, to, used);
     *used = 0;
     switch ((enum phase)in->phase) {
     case PHASE_START:
