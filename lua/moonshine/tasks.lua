@@ -25,7 +25,11 @@ end
 function M.sleep(duration)
     local seconds = units.seconds(duration, "moonshine.sleep: the duration")
     wait.check("moonshine.sleep")
-    wait.park(seconds, "sleep")
+    local deadline = C.moon_lua_clock() + seconds
+    -- Whoever waited for this task earlier may wake it in between.
+    while wait.park(seconds, "sleep") do
+        seconds = math.max(0, deadline - C.moon_lua_clock())
+    end
 end
 
 -- ---- jobs ----
@@ -53,8 +57,24 @@ function M.run(number)
     job:finished(results)
 end
 
+-- Parts of moonshine.all by the task that waits for them.
+local groups = {}
+
+local function cancel_parts(parts)
+    for _, part in ipairs(parts) do
+        if jobs[part.number] == part then
+            C.moon_task_cancel(part.number)
+        end
+    end
+end
+
 --- The task of that number died. False if it is none of ours.
 function M.failed(number, kind, value, traceback)
+    local parts = groups[number]
+    if parts then
+        groups[number] = nil
+        cancel_parts(parts)
+    end
     local job = jobs[number]
     if not job then
         return false
@@ -96,14 +116,6 @@ function Part:died(_, value)
     end
 end
 
-local function cancel_parts(parts)
-    for _, part in ipairs(parts) do
-        if jobs[part.number] == part then
-            C.moon_task_cancel(part.number)
-        end
-    end
-end
-
 --- Runs functions side by side and returns the first result of each. The first
 --- error ends the others and is raised here.
 ---@param ... fun(): any
@@ -126,9 +138,11 @@ function M.all(...)
         end
         parts[i] = part
     end
+    groups[group.parent] = parts
     while group.left > 0 and not group.failed do
         wait.park(nil, "all")
     end
+    groups[group.parent] = nil
     if group.failed then
         cancel_parts(parts)
         error(group.value, 0)
@@ -159,7 +173,7 @@ end
 function M.wake(handle)
     local waiters = handle.waiters
     handle.waiters = {}
-    for _, number in ipairs(waiters) do
+    for number in pairs(waiters) do
         C.moon_task_unpark(number)
     end
 end
@@ -176,8 +190,10 @@ function Handle:wait(timeout)
         if left and left <= 0 then
             return nil, "timeout", 504
         end
-        table.insert(self.waiters, C.moon_task_current())
+        local me = C.moon_task_current()
+        self.waiters[me] = true
         wait.park(left, "spawned task")
+        self.waiters[me] = nil
     end
     if self.failure then
         return nil, self.failure, 500

@@ -48,6 +48,18 @@ return {
         assert(not finished)
     end,
 
+    ["the parts of a task that ends, end"] = function()
+        local finished = false
+        local task = moonshine.spawn(moonshine.all, function()
+            moonshine.sleep("30ms")
+            finished = true
+        end)
+        moonshine.sleep("5ms")
+        task:cancel()
+        moonshine.sleep("50ms")
+        assert(task.done and not finished)
+    end,
+
     ["spawn and wait"] = function()
         local task = moonshine.spawn(function(...)
             moonshine.sleep("1ms")
@@ -60,6 +72,14 @@ return {
         slow:cancel()
         local ok, message, code = slow:wait("5s")
         assert(ok == nil and message:find("cancel") and code == 500, message)
+    end,
+
+    ["a sleep is not cut short by what was waited for before"] = function()
+        local task = moonshine.spawn(function() moonshine.sleep("10ms") end)
+        assert(task:wait("1ms") == nil)
+        local began = moonshine.clock()
+        moonshine.sleep("30ms")
+        assert(moonshine.clock() - began >= 0.029 and task.done)
     end,
 
     ["several wait for one"] = function()
