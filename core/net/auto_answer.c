@@ -1,6 +1,8 @@
 #include "net/auto_answer.h"
 
+#include "http/path.h"
 #include "http/problem.h"
+#include "http/query.h"
 #include "http/static_file.h"
 #include "net/stages.h"
 
@@ -66,21 +68,25 @@ static enum moon_err set_allow(struct moon_exchange *x)
                              moon_str(text, len));
 }
 
-/* To the sibling with or without the trailing slash. Relative, and never two
+/* To the sibling with or without the trailing slash. Without dot segments,
+ * which would come back with the other slash for ever, and never with two
  * slashes at the start, which a browser would take for a host. */
 static bool redirect_slash(struct moon_exchange *x)
 {
-    struct moon_str path = moon_request_str(&x->req, x->req.path);
     struct moon_str query = moon_request_str(&x->req, x->req.query);
+    struct moon_path path;
     struct moon_buf to = {0};
-    while (path.len > 1 && path.ptr[0] == '/' && path.ptr[1] == '/') {
-        path.ptr++;
-        path.len--;
+    if (moon_path_split(moon_request_str(&x->req, x->req.path), &x->arena,
+                        &path) != MOON_OK)
+        return false;
+    for (uint32_t i = 0; i < path.count; i++) {
+        if (path.segments[i].text.len == 0)
+            continue;
+        moon_buf_addz(&to, "/");
+        moon_percent_encode(path.segments[i].text, &to);
     }
-    if (path.len > 1 && path.ptr[path.len - 1] == '/')
-        moon_buf_add(&to, path.ptr, path.len - 1);
-    else
-        moon_buf_printf(&to, "%.*s/", MOON_STR_ARG(path));
+    if (!path.slash || path.count == 0)
+        moon_buf_addz(&to, "/");
     if (query.len > 0)
         moon_buf_printf(&to, "?%.*s", MOON_STR_ARG(query));
     bool set = !to.failed &&
@@ -116,38 +122,49 @@ bool moon_auto_no_route(struct moon_exchange *x)
     return moon_auto_error(x, 404, NULL);
 }
 
+/* Which file answers: `name` is what its type is told by. */
 static enum moon_err open_static(const struct moon_exchange *x,
-                                 struct moon_static_file *file)
+                                 struct moon_static_file *file,
+                                 struct moon_str *name, bool *fallback)
 {
     const struct moon_route *route = x->route;
     struct moon_str rest = MOON_STR_NONE;
     if (x->match.param_count > 0)
         rest = x->match.params[x->match.param_count - 1].value;
+    bool directory = rest.len == 0 || rest.ptr[rest.len - 1] == '/';
+    *name = directory ? route->index : rest;
+    *fallback = false;
     enum moon_err err =
         moon_static_open(route->dir_fd, rest, route->index, file);
-    if (err == MOON_ENOT_FOUND && route->fallback.len > 0)
-        err = moon_static_open(route->dir_fd, route->fallback, MOON_STR_NONE,
-                               file);
-    return err;
+    if (err != MOON_ENOT_FOUND || route->fallback.len == 0)
+        return err;
+    *name = route->fallback;
+    *fallback = true;
+    return moon_static_open(route->dir_fd, route->fallback, MOON_STR_NONE,
+                            file);
 }
 
-static enum moon_err set_cache_control(struct moon_exchange *x)
+/* The fallback stands for any path: a cache must ask before it shows it. */
+static enum moon_err set_cache_control(struct moon_exchange *x, bool fallback)
 {
-    char text[64];
+    char text[64] = "no-cache";
     if (x->route->max_age_s < 0)
         return MOON_OK;
-    int len = snprintf(text, sizeof(text), "public, max-age=%lld%s",
+    if (!fallback)
+        (void)snprintf(text, sizeof(text), "public, max-age=%lld%s",
                        (long long)x->route->max_age_s,
                        x->route->immutable ? ", immutable" : "");
     return moon_response_set(&x->res, &x->arena, MOON_STR("Cache-Control"),
-                             moon_str(text, (size_t)len));
+                             moon_strz(text));
 }
 
 bool moon_auto_static(struct moon_exchange *x)
 {
     struct moon_static_file file;
     struct moon_static_plan plan;
-    enum moon_err err = open_static(x, &file);
+    struct moon_str name;
+    bool fallback;
+    enum moon_err err = open_static(x, &file, &name, &fallback);
     if (err == MOON_EAGAIN)
         return redirect_slash(x) ? true : moon_auto_error(x, 503, NULL);
     if (err != MOON_OK)
@@ -155,18 +172,13 @@ bool moon_auto_static(struct moon_exchange *x)
             x, err == MOON_EFULL || err == MOON_ENOMEM ? 503 : 404, NULL);
     err = moon_static_plan(&file, &x->req, &x->res, &x->arena, &plan);
     if (err == MOON_OK)
-        err = set_cache_control(x);
+        err = set_cache_control(x, fallback);
     if (err != MOON_OK || plan.status == 412 || plan.status == 416) {
         (void)close(file.fd);
         return moon_auto_error(x, err != MOON_OK ? 503 : plan.status, NULL);
     }
-    struct moon_str rest = x->match.param_count > 0
-                               ? x->match.params[x->match.param_count - 1].value
-                               : MOON_STR_NONE;
-    if (rest.len == 0 || rest.ptr[rest.len - 1] == '/')
-        rest = x->route->index;
     struct moon_out_body body = {.file_fd = -1,
-                                 .content_type = moon_content_type_of(rest)};
+                                 .content_type = moon_content_type_of(name)};
     x->res.status = (uint16_t)plan.status;
     if (plan.status == 304) {
         (void)close(file.fd);

@@ -232,6 +232,8 @@ function Scope:static(prefix, dir, options)
     }
     if options.max_age ~= nil then
         route.max_age = math.floor(units.seconds(options.max_age, "max_age"))
+    elseif options.immutable then
+        route.max_age = 365 * 86400
     end
     table.insert(self.root.routes, route)
 end

@@ -46,7 +46,7 @@ app:get("/download", function(c)
     c:send_file("files/a.txt", { download = "näme \"x\".txt", max_age = 60 })
 end)
 app:static("/assets", "public", { index = "index.html", max_age = 3600 })
-app:static("/spa", "public", { fallback = "index.html" })
+app:static("/spa", "public", { fallback = "index.html", immutable = true })
 '''
 FILES = {
     "app.lua": APP,
@@ -173,8 +173,16 @@ def test_static(node):
     assert node.get("/assets/sub").header("Location") == "/assets/sub/"
     assert node.get("/assets/sub/").text == "sub"
     assert node.get("/assets/none").status == 404
-    assert node.get("/spa/any/where").text == "<h1>index</h1>"
     assert node.request("POST", "/assets/style.css").status == 405
+
+
+def test_static_fallback(node):
+    page = node.get("/spa/any/where")
+    assert page.text == "<h1>index</h1>"
+    assert page.header("Content-Type") == "text/html; charset=utf-8"
+    assert page.header("Cache-Control") == "no-cache"
+    assert node.get("/spa/style.css").header("Cache-Control") == \
+        "public, max-age=31536000, immutable"
 
 
 @pytest.mark.parametrize("path", [
