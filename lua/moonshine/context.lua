@@ -60,6 +60,9 @@ function Context:set(key, value)
     if not self[1] then
         dead(self)
     end
+    if key == nil or key ~= key then
+        fault.raise("c:set: the key must not be %s", tostring(key))
+    end
     local values = self[7]
     if not values then
         values = {}

@@ -52,7 +52,8 @@ local function write_log(err)
         return
     end
     log.error("request failed: " .. err.message, {
-        kind = err.kind, status = err.status, traceback = err.traceback,
+        kind = err.kind, status = err.status,
+        traceback = err.traceback ~= "" and err.traceback or nil,
     })
 end
 

@@ -43,7 +43,8 @@ function M.trim(traceback)
     local kept = {}
     for line in traceback:gmatch("[^\n]+") do
         local place = line:match("^%s+(.*)")
-        if place and place:sub(1, #own - 1) ~= own:sub(2) and place:sub(1, 4) ~= "[C]:" then
+        if place and place:sub(1, #own - 1) ~= own:sub(2) and place:sub(1, 4) ~= "[C]:"
+            and place:sub(1, 11) ~= "[moonshine " then
             kept[#kept + 1] = line
         end
     end

@@ -26,6 +26,16 @@ local function text_of(value)
     return tostring(value), false
 end
 
+-- By name, so that lines of one kind look alike.
+local function sorted(fields)
+    local list = {}
+    for name, value in pairs(fields) do
+        list[#list + 1] = { tostring(name), value }
+    end
+    table.sort(list, function(a, b) return a[1] < b[1] end)
+    return list
+end
+
 --- Writes one line. `level` is a name of `levels`.
 function M.write(level, message, fields)
     local number = levels[level]
@@ -37,9 +47,8 @@ function M.write(level, message, fields)
     end
     if fields ~= nil then
         fault.want(fields, "table", "log fields")
-        for name, value in pairs(fields) do
-            name = tostring(name)
-            local text, raw = text_of(value)
+        for _, pair in ipairs(sorted(fields)) do
+            local name, text, raw = pair[1], text_of(pair[2])
             C.moon_lua_log_field(name, #name, text, #text, raw)
         end
     end

@@ -89,8 +89,9 @@ function M.log_death(what, kind, value, traceback)
     if kind == "cancelled" or kind == "retired" or kind == "stop" or kind == "disconnect" then
         return
     end
+    local trace = fault.trim(traceback or "")
     log.error(what .. " failed: " .. require("moonshine.fail").safe_tostring(value), {
-        kind = kind, traceback = fault.trim(traceback or ""),
+        kind = kind, traceback = trace ~= "" and trace or nil,
     })
 end
 

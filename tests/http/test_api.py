@@ -118,6 +118,7 @@ app:get("/error", function() error("secret") end)
 app:get("/error-table", function() error({ code = 7 }) end)
 app:get("/params-typo", function(c) return c.params end)
 app:get("/assign", function(c) c.user = 1 end)
+app:get("/set-nil", function(c) c:set(nil, 1) end)
 local kept
 app:get("/keep", function(c) kept = c return "kept" end)
 app:get("/kept", function() return kept:path() end)
@@ -126,7 +127,7 @@ app:get("/global", function() leaked = 1 end)
 app:get("/undefined", function() return undefined_name end)
 app:get("/exit", function() os.exit(1) end)
 app:get("/print", function() print("printed", 1, nil) return "ok" end)
-app:get("/log", function(c) c:log("warn", "noted", { n = 1, s = "x y" }) return "ok" end)
+app:get("/log", function(c) c:log("warn", "noted", { z = 2, n = 1, b = true, s = "x y" }) return "ok" end)
 app:get("/named/:id<int>/x", function(c) return c:url("named", { id = 7 }, { q = "a b", l = { 1, 2 } }) end,
     { name = "named" })
 app:get("/url-missing", function(c) return c:url("named", {}) end)
@@ -324,6 +325,7 @@ def test_errors_say_nothing_to_the_client(node):
 @pytest.mark.parametrize("path, words", [
     ("/params-typo", "c has no method 'params', did you mean 'param'"),
     ("/assign", "c.user cannot be assigned"),
+    ("/set-nil", "c:set: the key must not be nil"),
     ("/nocolon", "call it with a colon"),
     ("/global", "assignment to the new global 'leaked'"),
     ("/undefined", "the global 'undefined_name' is not defined"),
@@ -347,7 +349,8 @@ def test_log(node):
     node.wait_log(r"printed\s+1\s+nil")
     r = node.get("/log")
     line = node.wait_log(r"warn .*noted.*")[0]
-    assert r.header("X-Request-Id") in line and "n=1" in line and 's="x y"' in line
+    assert r.header("X-Request-Id") in line
+    node.wait_log(r'noted .* b=true n=1 s="x y" z=2\n')
 
 
 def test_urls(node):
