@@ -187,6 +187,7 @@ static void on_disk_done(void *ctx, struct moon_probe *probe, bool ok)
     }
     admin->news.what = moon_buf_str(&admin->news_text);
     answer_waiting(admin, "/-/status", answer_status);
+    moon_master_check_end(admin->master); /* it may have waited for this */
 }
 
 /* Reading the application's directory may block, so a child does it. */
@@ -514,6 +515,14 @@ enum moon_err moon_admin_open(struct moon_master *master,
     return moon_server_listen(admin->server, admin->fd);
 }
 
+bool moon_admin_is_busy(struct moon_master *master)
+{
+    if (master->admin == NULL || !master->admin->disk_running)
+        return false;
+    moon_probe_kill(&master->admin->disk);
+    return true;
+}
+
 bool moon_admin_reaped(struct moon_master *master, pid_t pid, int status)
 {
     return master->admin != NULL &&
@@ -543,12 +552,15 @@ void moon_admin_close(struct moon_master *master)
         on_server_closed(admin);
         return;
     }
-    while (admin->waits != NULL) {
-        /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): let_go unlinks it. */
-        struct moon_exchange *x = let_go(admin->waits);
-        if (x != NULL)
-            respond_outcome(x, true, 503, MOON_STR("the node has stopped"));
+    struct wait *next;
+    for (struct wait *wait = admin->waits; wait != NULL; wait = next) {
+        next = wait->next;
+        if (wait->x != NULL)
+            respond_outcome(wait->x, true, 503,
+                            MOON_STR("the node has stopped"));
+        free(wait);
     }
+    admin->waits = NULL;
     moon_server_stop_accepting(admin->server);
     (void)close(admin->fd);
     moon_server_close_all(admin->server);

@@ -188,12 +188,12 @@ void moon_keep_clean(int dir_fd, pid_t owner)
     (void)closedir(dir);
 }
 
-void moon_keep_drop(int dir_fd, uint32_t drop)
+void moon_keep_drop(int dir_fd, uint32_t count)
 {
     uint64_t numbers[SCAN_MAX];
     char name[NAME_MAX_BYTES];
-    uint32_t count = scan(dir_fd, numbers);
-    for (uint32_t i = 0; i < drop && i < count; i++) {
+    uint32_t kept = scan(dir_fd, numbers);
+    for (uint32_t i = 0; i < count && i < kept; i++) {
         format_name(name, sizeof(name), numbers[i]);
         (void)unlinkat(dir_fd, name, 0);
     }

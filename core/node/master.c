@@ -30,7 +30,7 @@ static void close_handles(struct moon_master *master)
 void moon_master_check_end(struct moon_master *master)
 {
     if (master->state == MOON_MASTER_DRAINING && master->live_children == 0 &&
-        master->reload.phase == MOON_RELOAD_IDLE)
+        master->reload.phase == MOON_RELOAD_IDLE && !moon_admin_is_busy(master))
         close_handles(master);
 }
 

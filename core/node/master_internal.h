@@ -199,6 +199,9 @@ MOON_MUST_CHECK enum moon_err moon_admin_open(struct moon_master *master,
 void moon_admin_tick(struct moon_master *master);
 void moon_admin_requests_text(struct moon_master *master, uint32_t slot,
                               uint64_t txn, struct moon_str text);
+/* A child still looks at the disk: it is killed, and moon_master_check_end is
+ * called when it is gone. */
+bool moon_admin_is_busy(struct moon_master *master);
 bool moon_admin_reaped(struct moon_master *master, pid_t pid, int status);
 void moon_admin_close(struct moon_master *master);
 

@@ -269,3 +269,27 @@ def test_listener_is_free_at_once(start):
     eventually(bind, "the port is free", 5)
     assert busy.read_response().status == 200
     assert node.process.wait(10) == 0
+
+
+def test_status_is_asked_while_it_stops(start):
+    """Its answer needs a child that the master must not outlive."""
+    for _ in range(3):
+        node = start(APP)
+        stop = threading.Event()
+
+        def ask(admin=Admin(node), stop=stop):
+            while not stop.is_set():
+                try:
+                    admin.ask("GET", "/-/status", timeout=5)
+                except (OSError, Closed):
+                    return
+
+        threads = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        eventually(lambda admin=Admin(node): admin.status(), "it answers")
+        node.signal(signal.SIGTERM)
+        assert node.process.wait(20) == 0
+        stop.set()
+        for thread in threads:
+            thread.join(20)

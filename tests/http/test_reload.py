@@ -366,6 +366,28 @@ def test_start_falls_back_when_config_is_broken(start, tmp_path):
     assert "linger" in Admin(node).status()["fallback"]
 
 
+WORKERS_FAIL = SAY + """
+    app:on_start(function()
+        if moonshine.worker().id > 0 then error("not in a worker") end
+    end)"""
+
+
+def test_workers_that_never_come_up_end_the_start(start, tmp_path):
+    node = start(WORKERS_FAIL % "bad", workers=2, wait=False)
+    assert node.process.wait(30) == 1
+    node.expect_exit = 1
+    assert "cannot start: worker" in node.log()
+    assert "not in a worker" in node.log()
+    # With a version that has served, that one serves again.
+    state = tmp_path / "state"
+    app = write_app(tmp_path / "app", SAY % "good")
+    start(app, state_dir=state).stop()
+    write_app(app, WORKERS_FAIL % "bad")
+    node = start(app, state_dir=state, workers=2)
+    assert answers(node) == {"good"}
+    assert "not in a worker" in Admin(node).status()["fallback"]
+
+
 def test_no_fallback_exits(start, tmp_path):
     state = tmp_path / "state"
     app = write_app(tmp_path / "app", SAY % "good")
