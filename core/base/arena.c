@@ -2,11 +2,11 @@
 
 #include <stdlib.h>
 
-enum { ALIGN = 16, BLOCK_BYTES = 8192 };
+enum { BLOCK_BYTES = 8192 };
 
 struct moon_arena_block {
     struct moon_arena_block *next;
-    _Alignas(ALIGN) char bytes[];
+    _Alignas(MOON_ARENA_ALIGN) char bytes[];
 };
 
 void moon_arena_init(struct moon_arena *arena, void *first, size_t size)
@@ -29,10 +29,13 @@ void moon_arena_reset(struct moon_arena *arena)
     arena->end = arena->first + arena->first_size;
 }
 
-/* A large piece gets a block of its own, behind the current one, so that the
- * rest of the current block stays in use. */
-static void *alloc_block(struct moon_arena *arena, size_t size)
+/* The slow path of alloc. A large piece gets a block of its own, behind the
+ * current one, so that the rest of the current block stays in use. */
+void *moon_arena_alloc_block(struct moon_arena *arena, size_t size)
 {
+    if (MOON_UNLIKELY(size > SIZE_MAX / 2))
+        return NULL;
+    size = (size + MOON_ARENA_ALIGN - 1) & ~(MOON_ARENA_ALIGN - 1);
     size_t bytes = size > BLOCK_BYTES / 4 ? size : BLOCK_BYTES;
     struct moon_arena_block *block = malloc(sizeof(*block) + bytes);
     if (block == NULL)
@@ -44,18 +47,6 @@ static void *alloc_block(struct moon_arena *arena, size_t size)
         arena->end = block->bytes + bytes;
     }
     return block->bytes;
-}
-
-void *moon_arena_alloc(struct moon_arena *arena, size_t size)
-{
-    if (MOON_UNLIKELY(size > SIZE_MAX / 2))
-        return NULL;
-    size = (size + ALIGN - 1) & ~(size_t)(ALIGN - 1);
-    if (MOON_UNLIKELY(size > (size_t)(arena->end - arena->at)))
-        return alloc_block(arena, size);
-    void *piece = arena->at;
-    arena->at += size;
-    return piece;
 }
 
 struct moon_str moon_arena_copy(struct moon_arena *arena, struct moon_str s)

@@ -10,6 +10,8 @@
 #include "base/compiler.h"
 #include "base/str.h"
 
+#define MOON_ARENA_ALIGN ((size_t)16)
+
 struct moon_arena_block;
 
 struct moon_arena {
@@ -27,7 +29,17 @@ void moon_arena_init(struct moon_arena *arena, void *first, size_t size);
 void moon_arena_reset(struct moon_arena *arena);
 
 /* 16-byte aligned, uninitialised, valid until reset; NULL: memory is out. */
-MOON_MUST_CHECK void *moon_arena_alloc(struct moon_arena *arena, size_t size);
+MOON_COLD void *moon_arena_alloc_block(struct moon_arena *arena, size_t size);
+MOON_MUST_CHECK static inline void *moon_arena_alloc(struct moon_arena *arena,
+                                                     size_t size)
+{
+    size_t need = (size + MOON_ARENA_ALIGN - 1) & ~(MOON_ARENA_ALIGN - 1);
+    if (MOON_UNLIKELY(need < size || need > (size_t)(arena->end - arena->at)))
+        return moon_arena_alloc_block(arena, size);
+    void *piece = arena->at;
+    arena->at += need;
+    return piece;
+}
 
 /* A copy, with a NUL behind it for the edges; ptr is NULL when memory is
  * out. */

@@ -9,7 +9,8 @@ void moon_buf_deinit(struct moon_buf *buf)
     *buf = (struct moon_buf){0};
 }
 
-char *moon_buf_reserve(struct moon_buf *buf, size_t more)
+/* The slow path of reserve. */
+char *moon_buf_grow(struct moon_buf *buf, size_t more)
 {
     if (MOON_UNLIKELY(buf->failed))
         return NULL;

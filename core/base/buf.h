@@ -21,7 +21,14 @@ void moon_buf_deinit(struct moon_buf *buf); /* frees; empty and usable again */
 
 /* Room for `more` bytes behind len, or NULL (and failed). The caller writes
  * there and adds to len itself. */
-char *moon_buf_reserve(struct moon_buf *buf, size_t more);
+MOON_COLD char *moon_buf_grow(struct moon_buf *buf, size_t more);
+static inline char *moon_buf_reserve(struct moon_buf *buf, size_t more)
+{
+    if (MOON_LIKELY(more <= buf->cap - buf->len && buf->ptr != NULL &&
+                    !buf->failed))
+        return buf->ptr + buf->len;
+    return moon_buf_grow(buf, more);
+}
 
 static inline void moon_buf_add(struct moon_buf *buf, const void *bytes,
                                 size_t len)

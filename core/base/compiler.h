@@ -10,6 +10,8 @@
 #define MOON_UNUSED __attribute__((unused))
 #define MOON_LIKELY(x) __builtin_expect(!!(x), 1)
 #define MOON_UNLIKELY(x) __builtin_expect(!!(x), 0)
+/* A slow path, which no caller takes in. */
+#define MOON_COLD __attribute__((cold, noinline))
 /* Exported from the executable so that LuaJIT's FFI finds it (ffi.C). */
 #define MOON_ABI __attribute__((visibility("default"), used))
 

@@ -1,17 +1,43 @@
 #include "base/str.h"
 
+#include "base/compiler.h"
+
+static const uint64_t ONES = 0x0101010101010101;
+
 static unsigned char lower(char ch)
 {
     unsigned char byte = (unsigned char)ch;
     return byte >= 'A' && byte <= 'Z' ? (unsigned char)(byte | 0x20) : byte;
 }
 
-bool moon_str_eq_nocase(struct moon_str a, struct moon_str b)
+/* Eight bytes at once: the highest bit of each byte that is a capital letter,
+ * moved to where the cases differ. */
+static uint64_t lower8(uint64_t bytes)
 {
-    if (a.len != b.len)
-        return false;
-    for (size_t i = 0; i < a.len; i++) {
-        if (lower(a.ptr[i]) != lower(b.ptr[i]))
+    uint64_t low = bytes & 0x7f * ONES;
+    uint64_t from_a = low + (0x80 - 'A') * ONES;
+    uint64_t above_z = low + (0x7f - 'Z') * ONES;
+    return bytes | (from_a & ~above_z & ~bytes & 0x80 * ONES) >> 2;
+}
+
+static bool eq8_nocase(const char *a, const char *b)
+{
+    uint64_t x = moon_load_le64(a), y = moon_load_le64(b);
+    return x == y || lower8(x) == lower8(y);
+}
+
+bool moon_bytes_eq_nocase(const char *a, const char *b, size_t len)
+{
+    if (len >= 8) {
+        size_t last = len - 8; /* may overlap what is compared already */
+        for (size_t i = 0; i < last; i += 8) {
+            if (!eq8_nocase(a + i, b + i))
+                return false;
+        }
+        return eq8_nocase(a + last, b + last);
+    }
+    for (size_t i = 0; i < len; i++) {
+        if (lower(a[i]) != lower(b[i]))
             return false;
     }
     return true;

@@ -38,7 +38,11 @@ static inline bool moon_str_eq(struct moon_str a, struct moon_str b)
 }
 
 /* ASCII only, as HTTP compares header names and tokens. */
-bool moon_str_eq_nocase(struct moon_str a, struct moon_str b);
+bool moon_bytes_eq_nocase(const char *a, const char *b, size_t len);
+static inline bool moon_str_eq_nocase(struct moon_str a, struct moon_str b)
+{
+    return a.len == b.len && moon_bytes_eq_nocase(a.ptr, b.ptr, a.len);
+}
 
 static inline bool moon_str_starts(struct moon_str s, struct moon_str prefix)
 {
