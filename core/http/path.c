@@ -127,13 +127,12 @@ struct moon_str moon_path_join(const struct moon_path *path,
  * needs none either. */
 static bool is_normal(struct moon_str path)
 {
-    if (path.len == 0 || memchr(path.ptr, '%', path.len) != NULL)
-        return path.len == 0;
-    const char *at = path.ptr, *end = path.ptr + path.len;
-    while (at < end && (at = memchr(at, '.', (size_t)(end - at))) != NULL) {
-        if (at > path.ptr && at[-1] == '/')
+    char before = '\0';
+    for (size_t i = 0; i < path.len; i++) {
+        char ch = path.ptr[i];
+        if (MOON_UNLIKELY(ch == '%' || (ch == '.' && before == '/')))
             return false;
-        at++;
+        before = ch;
     }
     return true;
 }

@@ -38,7 +38,7 @@ static bool is_clean_value(struct moon_str value)
 
 static bool is_field(const struct moon_out_field *field, struct moon_str name)
 {
-    return field->name.len == name.len && moon_str_eq_nocase(field->name, name);
+    return moon_str_eq_nocase(field->name, name);
 }
 
 static enum moon_err grow(struct moon_response *res, struct moon_arena *arena)
@@ -69,17 +69,42 @@ enum moon_err moon_response_add_static(struct moon_response *res,
     return MOON_OK;
 }
 
+static bool may_set(struct moon_str name)
+{
+    return moon_str_is_token(name) && !is_reserved(name);
+}
+
+/* Copies both, in one piece. */
+static enum moon_err add_copy(struct moon_response *res,
+                              struct moon_arena *arena, struct moon_str name,
+                              struct moon_str value)
+{
+    if (!is_clean_value(value))
+        return MOON_EINVAL;
+    char *copy = moon_arena_alloc(arena, name.len + value.len);
+    if (copy == NULL)
+        return MOON_ENOMEM;
+    memcpy(copy, name.ptr, name.len);
+    if (value.len > 0)
+        memcpy(copy + name.len, value.ptr, value.len);
+    return moon_response_add_static(res, arena, moon_str(copy, name.len),
+                                    moon_str(copy + name.len, value.len));
+}
+
 enum moon_err moon_response_add(struct moon_response *res,
                                 struct moon_arena *arena, struct moon_str name,
                                 struct moon_str value)
 {
-    if (!moon_str_is_token(name) || is_reserved(name) || !is_clean_value(value))
-        return MOON_EINVAL;
-    struct moon_str own_name = moon_arena_copy(arena, name);
-    struct moon_str own_value = moon_arena_copy(arena, value);
-    if (own_name.ptr == NULL || own_value.ptr == NULL)
-        return MOON_ENOMEM;
-    return moon_response_add_static(res, arena, own_name, own_value);
+    return may_set(name) ? add_copy(res, arena, name, value) : MOON_EINVAL;
+}
+
+static bool has_field(const struct moon_response *res, struct moon_str name)
+{
+    for (uint32_t i = 0; i < res->field_count; i++) {
+        if (is_field(&res->fields[i], name))
+            return true;
+    }
+    return false;
 }
 
 static void remove_field(struct moon_response *res, struct moon_str name)
@@ -96,15 +121,17 @@ enum moon_err moon_response_set(struct moon_response *res,
                                 struct moon_arena *arena, struct moon_str name,
                                 struct moon_str value)
 {
-    if (!moon_str_is_token(name) || is_reserved(name))
+    if (!may_set(name))
         return MOON_EINVAL;
     if (value.ptr == NULL) {
         remove_field(res, name);
         return MOON_OK;
     }
+    if (!has_field(res, name))
+        return add_copy(res, arena, name, value);
     /* Added before the old ones go: a failure leaves all as it was. */
     uint32_t before = res->field_count;
-    enum moon_err err = moon_response_add(res, arena, name, value);
+    enum moon_err err = add_copy(res, arena, name, value);
     if (err != MOON_OK)
         return err;
     struct moon_out_field added = res->fields[before];
