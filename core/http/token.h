@@ -11,7 +11,6 @@ enum moon_char_class {
     MOON_CHAR_HOST = 4,       /* reg-name, RFC 3986 section 3.2.2 */
     MOON_CHAR_LITERAL = 8,    /* inside the brackets of an IP literal */
     MOON_CHAR_COOKIE = 16,    /* cookie-octet, RFC 6265 section 4.1.1 */
-    MOON_CHAR_TARGET = 32,    /* request target: VCHAR, but no '#' */
     MOON_CHAR_UNRESERVED = 64 /* RFC 3986 section 2.3 */
 };
 

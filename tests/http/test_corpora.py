@@ -113,8 +113,8 @@ def talk(node, data, split=None):
 GUNICORN_OTHER = {
     "invalid": "001 003c 006 007 008 009 010 011 012 017 019 040 041 042 "
                "chunked_07 limit rfc9112_chunked_missing_final_crlf",
-    "valid": "005 009 014 018 022 023 025 027 028 029 030 031 099 compat_obs "
-             "pp_ rfc9112_smuggle rfc9112_target_authority "
+    "valid": "005 009 013 014 018 022 023 025 027 028 029 030 031 099 "
+             "compat_obs pp_ rfc9112_smuggle rfc9112_target_authority "
              "rfc9112_target_absolute_userinfo",
 }
 
