@@ -91,6 +91,16 @@ return {
         support.same({ moonshine.all(waiter, waiter, waiter) }, { 7, 7, 7 })
     end,
 
+    ["tasks that never began leave nothing behind"] = function()
+        -- More than max_tasks in sum: a leak would end in "too many tasks".
+        for _ = 1, 600 do
+            local ok, message = pcall(moonshine.all, function() error("first", 0) end,
+                function() moonshine.sleep(60) end, function() moonshine.sleep(60) end)
+            assert(not ok and message == "first", message)
+            moonshine.spawn(moonshine.sleep, 60):cancel()
+        end
+    end,
+
     ["many tasks"] = function()
         local functions, sum = {}, 0
         for i = 1, 200 do
