@@ -162,8 +162,8 @@ static void refuse(lua_State *L, struct eval *eval, const char *whatz)
     char originz[300];
     struct moon_str key = moon_buf_str(&eval->key);
     print_origin(eval, key, originz, sizeof(originz));
-    (void)snprintf(eval->errorz, sizeof(eval->errorz), "%s: %.*s %s", originz,
-                   MOON_STR_ARG(key), whatz);
+    (void)snprintf(eval->errorz, sizeof(eval->errorz), "%s: %.*s%s%s", originz,
+                   MOON_STR_ARG(key), key.len > 0 ? " " : "", whatz);
     give_up(L, eval, MOON_EINVAL);
 }
 
@@ -299,7 +299,9 @@ static void set_table(lua_State *L, struct eval *eval, int depth)
     for (lua_pushnil(L); lua_next(L, -2) != 0; lua_pop(L, 1)) {
         size_t len;
         if (lua_type(L, -2) != LUA_TSTRING)
-            refuse(L, eval, "has a key that is not a name");
+            refuse(L, eval,
+                   prefix > 0 ? "has a key that is not a name"
+                              : "a key of the table it returns is no name");
         const char *name = lua_tolstring(L, -2, &len);
         if (prefix > 0)
             moon_buf_add_char(&eval->key, '.');
@@ -371,8 +373,10 @@ static enum moon_err finish(lua_State *L, struct eval *eval, int status,
         const char *textz = lua_tostring(L, -1);
         if (eval->errorz[0] != '\0')
             textz = eval->errorz;
-        else if (textz == NULL || status == LUA_ERRMEM)
+        else if (status == LUA_ERRMEM)
             textz = "needs more than 64 MiB of memory";
+        else if (textz == NULL)
+            textz = "raised an error that is not text";
         bool named = strncmp(textz, eval->namez, strlen(eval->namez)) == 0;
         (void)snprintf(error, error_size, "%s%s%s", named ? "" : eval->namez,
                        named ? "" : ": ", textz);
