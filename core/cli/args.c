@@ -98,7 +98,10 @@ static enum moon_arg take_option(struct moon_args *args, const char *textz)
     args->id = option->id;
     args->textz = equalsz == NULL ? NULL : equalsz + 1;
     if (option->valuez != NULL && equalsz == NULL) {
-        if (args->at >= args->argc)
+        /* "--workers --dev": the value was forgotten. One that does begin so
+         * is given as --name=--value. */
+        if (args->at >= args->argc ||
+            strncmp(args->argv[args->at], "--", 2) == 0)
             return leave(args, moon_usage_error(args->command,
                                                 "%s needs a value: %s %s",
                                                 option->namez, option->namez,
