@@ -12,8 +12,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Beyond drain_timeout, for a worker that cannot even be cut off. */
-enum { KILL_AFTER_MS = 2000 };
+/* KILL_AFTER: beyond drain_timeout, for a worker that cannot even be cut off.
+ */
+enum { KILL_AFTER_MS = 2000, SAME_SIGNAL_MS = 100 };
 
 /* ---- the end ---- */
 
@@ -119,6 +120,19 @@ static void reopen_logs(struct moon_master *master)
                                       MOON_CONTROL_REOPEN_LOGS, 0);
 }
 
+/* The first one drains, a second one means it. Some send each signal twice, to
+ * the process and to its group (timeout, terminals under sudo), so one that
+ * comes at once is still the first. */
+static void end_by_signal(struct moon_master *master, const char *namez)
+{
+    if (master->state != MOON_MASTER_DRAINING) {
+        master->end_signal_ms = moon_clock_ms();
+        moon_master_drain(master, namez);
+    } else if (moon_clock_ms() - master->end_signal_ms >= SAME_SIGNAL_MS) {
+        exit_at_once(master, namez);
+    }
+}
+
 static void handle_signal(struct moon_master *master, int sig)
 {
     char name[24];
@@ -130,10 +144,7 @@ static void handle_signal(struct moon_master *master, int sig)
     case SIGTERM:
     case SIGINT:
     case SIGQUIT:
-        if (master->state == MOON_MASTER_DRAINING)
-            exit_at_once(master, name);
-        else
-            moon_master_drain(master, name);
+        end_by_signal(master, name);
         break;
     case SIGUSR1:
         moon_log(MOON_LOG_INFO, "SIGUSR1: reload scripts");

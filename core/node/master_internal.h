@@ -141,8 +141,9 @@ struct moon_master {
     struct moon_admin *admin;
     struct moon_dev_watch *dev;
     uint64_t started_ms;
-    uint64_t drain_at_ms;  /* drain_delay ends */
-    uint64_t drain_end_ms; /* workers are killed */
+    uint64_t end_signal_ms; /* the one that began the drain came */
+    uint64_t drain_at_ms;   /* drain_delay ends */
+    uint64_t drain_end_ms;  /* workers are killed */
     bool drain_sent;
 };
 
