@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -198,4 +199,35 @@ void moon_keep_drop(int dir_fd, uint32_t count)
         (void)unlinkat(dir_fd, name, 0);
     }
     (void)fsync(dir_fd);
+}
+
+bool moon_keep_is_of(int dir_fd, const char *appz)
+{
+    char owner[PATH_MAX];
+    int fd = openat(dir_fd, "app", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return false;
+    ssize_t len = read(fd, owner, sizeof(owner));
+    (void)close(fd);
+    return len >= 0 &&
+           moon_str_eq(moon_str(owner, (size_t)len), moon_strz(appz));
+}
+
+enum moon_err moon_keep_claim(int dir_fd, const char *appz)
+{
+    if (moon_keep_is_of(dir_fd, appz))
+        return MOON_OK;
+    moon_keep_drop(dir_fd, UINT32_MAX);
+    int fd =
+        openat(dir_fd, "app",
+               O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return moon_err_from_errno(errno);
+    size_t len = strlen(appz);
+    ssize_t put = write(fd, appz, len);
+    enum moon_err err = put == (ssize_t)len && fsync(fd) == 0
+                            ? MOON_OK
+                            : moon_err_from_errno(errno);
+    (void)close(fd);
+    return err;
 }

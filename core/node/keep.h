@@ -5,7 +5,9 @@
  * STATE_DIR/snapshots/NODE/ holds at most three, named by a growing number. The
  * newest is always what was committed last: a rollback removes the one it
  * leaves. Files are complete before they get their name (fsync, rename); until
- * then they are temporary ones of their `owner`, the master's process id.
+ * then they are temporary ones of their `owner`, the master's process id. The
+ * file `app` says which application they are of: another one that takes the
+ * node's name over must neither fall back on them nor be rolled back to them.
  * Blocking, but short; `begin` and `write` run in the probe, the rest in the
  * master. */
 #ifndef MOON_NODE_KEEP_H
@@ -39,5 +41,9 @@ void moon_keep_abort(int dir_fd, pid_t owner);
 void moon_keep_clean(int dir_fd, pid_t owner);
 /* Removes the newest `drop` (a rollback has left them). */
 void moon_keep_drop(int dir_fd, uint32_t drop);
+/* Whether what is kept is of the application at this path. */
+bool moon_keep_is_of(int dir_fd, const char *appz);
+/* It is from now on: what is kept of another one goes. */
+MOON_MUST_CHECK enum moon_err moon_keep_claim(int dir_fd, const char *appz);
 
 #endif

@@ -4,6 +4,7 @@
 #include "vm/config_eval.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -11,20 +12,27 @@
 
 enum { ERROR_MAX = 1024 };
 
+/* Without empty and "." segments, so that one place has one name; links stay,
+ * for they are looked at anew with each reload. */
 static char *absolute(const char *pathz)
 {
-    if (pathz[0] == '/')
-        return strdup(pathz);
     struct moon_buf buf = {0};
-    char *cwd = getcwd(NULL, 0);
-    if (cwd == NULL)
-        return NULL;
-    moon_buf_addz(&buf, cwd);
-    free(cwd);
-    if (strcmp(pathz, ".") != 0) {
-        moon_buf_add_char(&buf, '/');
-        moon_buf_addz(&buf, pathz);
+    if (pathz[0] != '/') {
+        char *cwd = getcwd(NULL, 0);
+        if (cwd == NULL)
+            return NULL;
+        if (strcmp(cwd, "/") != 0)
+            moon_buf_addz(&buf, cwd);
+        free(cwd);
     }
+    struct moon_str rest = moon_strz(pathz);
+    while (rest.len > 0) {
+        struct moon_str segment = moon_str_cut(rest, '/', &rest);
+        if (segment.len > 0 && !moon_str_eq(segment, MOON_STR(".")))
+            moon_buf_printf(&buf, "/%.*s", MOON_STR_ARG(segment));
+    }
+    if (buf.len == 0)
+        moon_buf_add_char(&buf, '/');
     moon_buf_add_char(&buf, '\0');
     if (buf.failed) {
         moon_buf_deinit(&buf);
@@ -74,6 +82,11 @@ enum moon_err moon_app_paths_init(struct moon_app_paths *paths,
     if (appz == NULL)
         return MOON_ENOMEM;
     enum moon_err err = split_app(paths, appz, error);
+    if (err == MOON_OK &&
+        asprintf(&paths->appz, "%s/%s", paths->dirz, paths->filez) < 0) {
+        paths->appz = NULL;
+        err = MOON_ENOMEM;
+    }
     if (err == MOON_OK && options->configz != NULL) {
         paths->configz = absolute(options->configz);
         if (paths->configz == NULL)
@@ -88,6 +101,7 @@ void moon_app_paths_deinit(struct moon_app_paths *paths)
 {
     free(paths->dirz);
     free(paths->filez);
+    free(paths->appz);
     free(paths->configz);
     *paths = (struct moon_app_paths){0};
 }

@@ -14,6 +14,7 @@
 struct moon_app_paths {
     char *dirz;    /* absolute, links not followed; owned */
     char *filez;   /* "app.lua"; owned */
+    char *appz;    /* the two together; owned */
     char *configz; /* --config, absolute; NULL if not given; owned */
 };
 

@@ -163,7 +163,9 @@ static void keep_committed(struct moon_master *master)
         abort_keep(master);
         return;
     }
-    enum moon_err err = moon_keep_commit(master->keep_fd, getpid());
+    enum moon_err err = moon_keep_claim(master->keep_fd, master->paths.appz);
+    if (err == MOON_OK)
+        err = moon_keep_commit(master->keep_fd, getpid());
     if (err != MOON_OK)
         moon_log(MOON_LOG_WARN, "the snapshot cannot be kept: %s",
                  moon_err_text(err));

@@ -95,7 +95,8 @@ bool moon_reload_is_newest_kept(struct moon_master *master,
 {
     int fd = -1;
     struct moon_archive *archive = NULL;
-    if (moon_keep_get(master->keep_fd, 0, &fd) != MOON_OK)
+    if (!moon_keep_is_of(master->keep_fd, master->paths.appz) ||
+        moon_keep_get(master->keep_fd, 0, &fd) != MOON_OK)
         return false;
     enum moon_err err = moon_archive_open(fd, &archive);
     (void)close(fd);
@@ -120,6 +121,7 @@ static bool open_without_config(struct moon_master *master)
     if (moon_layers_build(master->options, NULL, &config, &error) == MOON_OK &&
         moon_keep_open(config->state_dirz, config->namez, &keep, &error) ==
             MOON_OK &&
+        moon_keep_is_of(keep, master->paths.appz) &&
         moon_keep_get(keep, 0, &archive_fd) == MOON_OK) {
         moon_config_serialise(config, &flat);
         config_fd = moon_control_memfd("moonshine-config", moon_buf_str(&flat));
@@ -150,7 +152,8 @@ bool moon_reload_try_fallback(struct moon_master *master, struct moon_str why)
     if (!master->opened &&
         (master->reload.probe.has_config || !open_without_config(master)))
         return false;
-    if (moon_keep_count(master->keep_fd) == 0)
+    if (moon_keep_count(master->keep_fd) == 0 ||
+        !moon_keep_is_of(master->keep_fd, master->paths.appz))
         return false;
     free(master->fallback_why);
     master->fallback_why = strndup(why.ptr, why.len);

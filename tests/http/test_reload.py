@@ -388,6 +388,33 @@ def test_workers_that_never_come_up_end_the_start(start, tmp_path):
     assert "not in a worker" in Admin(node).status()["fallback"]
 
 
+def test_no_fallback_on_another_application(start, tmp_path):
+    """One that had this name before: its code is not what was asked for."""
+    state = tmp_path / "state"
+    start(SAY % "first", state_dir=state).stop()
+    other = write_app(tmp_path / "other", "app:get(")
+    for args in ([], ["--config", tmp_path / "none.lua"]):
+        node = start(other, *args, state_dir=state, wait=False)
+        assert node.process.wait(20) == 1
+        assert "cannot start" in node.log()
+        node.expect_exit = 1
+    write_app(other, SAY % "other")
+    node = start(other, state_dir=state)
+    assert Admin(node).status()["kept"] == 1
+    ok, text = Admin(node).rollback()
+    assert not ok, text
+    assert answers(node, 1) == {"other"}
+
+
+def test_fallback_knows_its_application_by_other_spellings(start, tmp_path):
+    state = tmp_path / "state"
+    app = write_app(tmp_path / "app", SAY % "good")
+    start(app, state_dir=state).stop()
+    write_app(app, "app:get(")
+    node = start(app / "app.lua", state_dir=state)
+    assert answers(node, 1) == {"good"}
+
+
 def test_no_fallback_exits(start, tmp_path):
     state = tmp_path / "state"
     app = write_app(tmp_path / "app", SAY % "good")
