@@ -1,9 +1,12 @@
 #include "node/layers.h"
 
+#include "base/address.h"
 #include "base/log.h"
 #include "vm/config_eval.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -119,6 +122,43 @@ static enum moon_err apply_options(struct moon_config *config,
     return err;
 }
 
+static bool is_loopback(const struct moon_address *address)
+{
+    const void *sa = &address->sa;
+    const struct sockaddr_in *in = sa;
+    const struct sockaddr_in6 *in6 = sa;
+    if (address->sa.ss_family == AF_INET)
+        return ntohl(in->sin_addr.s_addr) >> 24 == 127;
+    if (address->sa.ss_family == AF_INET6)
+        return IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr);
+    return true; /* unix */
+}
+
+/* What --dev shows of the code is for this machine. */
+static enum moon_err check_dev(const struct moon_config *config,
+                               const struct moon_node_options *options,
+                               char *text)
+{
+    if (!options->dev || options->dev_public)
+        return MOON_OK;
+    for (uint32_t i = 0; i < config->listen.count; i++) {
+        struct moon_address address;
+        enum moon_err err = moon_address_parse(
+            moon_strz(config->listen.items[i]), &address, text, ERROR_MAX);
+        if (err != MOON_OK)
+            return err;
+        if (is_loopback(&address))
+            continue;
+        (void)snprintf(text, ERROR_MAX,
+                       "--dev shows source code to whoever asks, so it does "
+                       "not listen on %s; give a loopback address, or "
+                       "--dev-public too",
+                       address.textz);
+        return MOON_EINVAL;
+    }
+    return MOON_OK;
+}
+
 /* Relative paths of config.lua are relative to the application. */
 static enum moon_err resolve_paths(struct moon_config *config,
                                    const struct moon_node_options *options,
@@ -152,6 +192,8 @@ enum moon_err moon_layers_build(const struct moon_node_options *options,
     if (err == MOON_OK)
         err = moon_config_finish(config, text, sizeof(text));
     if (err == MOON_OK)
+        err = check_dev(config, options, text);
+    if (err == MOON_OK)
         err = resolve_paths(config, options, error);
     if (err != MOON_OK) {
         if (error->len == 0)
@@ -163,8 +205,9 @@ enum moon_err moon_layers_build(const struct moon_node_options *options,
     return MOON_OK;
 }
 
-void moon_layers_apply_log(const struct moon_config *config, const char *dirz,
-                           bool dev)
+enum moon_err moon_layers_apply_log(const struct moon_config *config,
+                                    const char *dirz, bool dev,
+                                    struct moon_buf *error)
 {
     enum moon_log_level level = (enum moon_log_level)config->log_level;
     /* --dev means debug unless a level was asked for. */
@@ -181,8 +224,44 @@ void moon_layers_apply_log(const struct moon_config *config, const char *dirz,
     }
     enum moon_err err =
         moon_log_setup(level, (enum moon_log_format)config->log_format, filez);
-    if (err != MOON_OK)
+    if (err != MOON_OK && error != NULL)
+        moon_buf_printf(error, "log.file: cannot write to %s: %s", filez,
+                        moon_err_text(err));
+    else if (err != MOON_OK)
         moon_log(MOON_LOG_ERROR, "cannot log to %s: %s", filez,
                  moon_err_text(err));
     moon_buf_deinit(&path);
+    return err;
+}
+
+static enum moon_err check_dir(const char *keyz, const char *dirz,
+                               struct moon_buf *to)
+{
+    struct stat st;
+    int at_fault = 0;
+    if (stat(dirz, &st) < 0 || access(dirz, W_OK | X_OK) < 0)
+        at_fault = errno;
+    else if (!S_ISDIR(st.st_mode))
+        at_fault = ENOTDIR;
+    if (at_fault == 0)
+        return MOON_OK;
+    moon_buf_printf(to, "%s: cannot make files in %s: %s", keyz, dirz,
+                    strerror(at_fault));
+    return MOON_EINVAL;
+}
+
+enum moon_err moon_layers_check_dirs(const struct moon_config *config,
+                                     struct moon_buf *error,
+                                     struct moon_buf *warnings)
+{
+    if (config->levels[MOON_CONFIG_KEY_temp_dirz] != MOON_CONFIG_DEFAULT) {
+        enum moon_err err = check_dir("temp_dir", config->temp_dirz, error);
+        if (err != MOON_OK)
+            return err;
+    } else if (check_dir("temp_dir", config->temp_dirz, warnings) != MOON_OK) {
+        moon_buf_addz(warnings, " (larger request bodies need it)\n");
+    }
+    return config->levels[MOON_CONFIG_KEY_upload_dirz] == MOON_CONFIG_DEFAULT
+               ? MOON_OK
+               : check_dir("upload.dir", config->upload_dirz, error);
 }

@@ -30,8 +30,16 @@ MOON_MUST_CHECK enum moon_err moon_layers_build(
     struct moon_config **out, struct moon_buf *error);
 
 /* log.* of a configuration takes effect in this process; a relative file is
- * one of `dirz`. */
-void moon_layers_apply_log(const struct moon_config *config, const char *dirz,
-                           bool dev);
+ * one of `dirz`. One that cannot be opened is left for standard error: the
+ * sentence about it goes into `error`, or into the log if that is NULL. */
+enum moon_err moon_layers_apply_log(const struct moon_config *config,
+                                    const char *dirz, bool dev,
+                                    struct moon_buf *error);
+
+/* Whether this process can make the temporary files that it may need. What
+ * nobody has chosen (TMPDIR, /tmp) is only warned about. */
+MOON_MUST_CHECK enum moon_err moon_layers_check_dirs(
+    const struct moon_config *config, struct moon_buf *error,
+    struct moon_buf *warnings);
 
 #endif

@@ -207,7 +207,8 @@ bool moon_master_open(struct moon_master *master, struct moon_release *first,
                       struct moon_buf *error)
 {
     master->fixed = moon_release_ref(first);
-    moon_layers_apply_log(first->config, first->dirz, master->options->dev);
+    (void)moon_layers_apply_log(first->config, first->dirz,
+                                master->options->dev, NULL);
     if (!open_parts(master, first->config, error)) {
         if (error->len == 0)
             moon_buf_addz(error, "out of memory");

@@ -271,11 +271,15 @@ void moon_probe_main(int fd, const struct moon_probe_options *options)
     if (moon_layers_build(options->node, child.archive, &child.config,
                           &child.error) != MOON_OK)
         give_up(&child);
-    moon_layers_apply_log(child.config, options->paths->dirz,
-                          options->node->dev);
+    if (moon_layers_apply_log(child.config, options->paths->dirz,
+                              options->node->dev, &child.error) != MOON_OK)
+        give_up(&child);
     send_config(&child);
     open_keep(&child);
     become_user(&child);
+    if (moon_layers_check_dirs(child.config, &child.error, &child.warnings) !=
+        MOON_OK)
+        give_up(&child);
     load_app(&child);
     if (options->mode == MOON_PROBE_ROUTES)
         moon_routes_print(moon_vm_app(child.vm), stdout);

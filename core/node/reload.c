@@ -216,8 +216,8 @@ static void commit(struct moon_master *master)
         free(master->fallback_why);
         master->fallback_why = NULL;
     }
-    moon_layers_apply_log(master->current->config, master->current->dirz,
-                          master->options->dev);
+    (void)moon_layers_apply_log(master->current->config, master->current->dirz,
+                                master->options->dev, NULL);
     reload->phase = MOON_RELOAD_COMMITTING;
     reload->deadline_ms = moon_clock_ms() + COMMIT_WAIT_MS;
     for (uint32_t i = 0; i < master->place_count; i++) {
@@ -271,8 +271,8 @@ static void start_workers(struct moon_master *master)
     moon_release_unref(master->current);
     master->current = moon_release_ref(reload->release);
     moon_shm_set(&master->shm->generation, master->current->generation);
-    moon_layers_apply_log(master->current->config, master->current->dirz,
-                          master->options->dev);
+    (void)moon_layers_apply_log(master->current->config, master->current->dirz,
+                                master->options->dev, NULL);
     reload->phase = MOON_RELOAD_COMMITTING;
     reload->deadline_ms = moon_clock_ms() + vote_ms(reload->release);
     for (uint32_t i = 0; i < master->place_count; i++)

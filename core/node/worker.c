@@ -46,7 +46,8 @@ static void use_config(struct moon_worker *worker)
     struct moon_server_config server;
     moon_app_server_config(config, &server);
     moon_server_configure(worker->server, &server);
-    moon_layers_apply_log(config, worker->o->release->dirz, worker->o->dev);
+    (void)moon_layers_apply_log(config, worker->o->release->dirz,
+                                worker->o->dev, NULL);
 }
 
 static bool commit(struct moon_worker *worker, uint64_t txn)

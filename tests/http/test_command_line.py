@@ -46,7 +46,8 @@ def test_no_command():
 
 @pytest.mark.parametrize("args, hint", [
     (["rnu"], "run"), (["run", "--lisen", "1"], "listen"),
-    (["run", "--workers"], "workers"), (["run", "--workers", "0"], "workers"),
+    (["run", "--workers"], "workers"),
+    (["run", "--workers", "--dev"], "--workers needs a value"), (["run", "--workers", "0"], "workers"),
     (["run", "--workers", "many"], "workers"),
     (["run", "--listen", "nonsense"], "nonsense"),
     (["run", "--listen", "127.0.0.1:99999"], "99999"),
@@ -157,6 +158,39 @@ def test_port_in_use(start, app, tmp_path):
     assert done.returncode == 1
     assert node.listen in done.stderr
     assert str(node.pid) in done.stderr
+    assert node.get("/").text == "hello"
+
+
+@pytest.mark.parametrize("key", ["temp_dir", "upload.dir", "log.file"])
+def test_a_place_that_cannot_be_written_to(app, tmp_path, key):
+    none = tmp_path / "none" / "there"
+    done = command("run", app, "--listen", f"127.0.0.1:{free_port()}",
+                   "--run-dir", tmp_path / "r", "--state-dir", tmp_path / "s",
+                   "--set", f"{key}={none}")
+    assert done.returncode == 1, done
+    assert f"{key}: cannot" in done.stderr and str(none) in done.stderr
+
+
+def run_dev(app, tmp_path, *args):
+    return command("run", app, "--dev", "--run-dir", tmp_path / "r",
+                   "--state-dir", tmp_path / "s", *args)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]"])
+def test_dev_is_for_this_machine(app, tmp_path, host):
+    """Its error pages show source code."""
+    address = f"{host}:{free_port()}"
+    done = run_dev(app, tmp_path, "--listen", "127.0.0.1:0",
+                   "--listen", address)
+    assert done.returncode == 1, done
+    assert address in done.stderr and "--dev-public" in done.stderr
+
+
+def test_dev_public_serves_others(start):
+    port = free_port()
+    node = start(APP, "--dev", "--dev-public", "--listen", f"0.0.0.0:{port}")
+    with Client(("127.0.0.1", port)) as client:
+        assert client.get("/").text == "hello"
     assert node.get("/").text == "hello"
 
 
