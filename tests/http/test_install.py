@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from support.node import BINARY, ROOT, Node
+from support.node import BINARY, ROOT, Node, write_app
 
 
 @pytest.fixture(scope="module")
@@ -50,5 +50,29 @@ def test_unit_file(prefix):
     text = (prefix / "lib/systemd/system/moonshine@.service").read_text()
     assert f"ExecStart={prefix}/bin/moonshine " in text
     for line in ("KillMode=mixed", "Type=exec", "RuntimeDirectory=",
-                 "StateDirectory=", "ExecReload="):
+                 "StateDirectory=", f"ExecReload={prefix}/bin/moonshine reload "):
         assert line in text, line
+
+
+def test_unit_folders(prefix, tmp_path):
+    """As under the unit: a run directory of root's, in it a folder of the
+    user's, and a user who is nobody."""
+    if os.getuid() != 0:
+        pytest.skip("only root can become somebody else")
+    run = tmp_path / "run"
+    for folder, owner in ((run, 0), (run / "shop", 65534),
+                          (tmp_path / "state", 65534)):
+        folder.mkdir(mode=0o755)
+        os.chown(folder, owner, -1)
+    for parent in (tmp_path, prefix, *tmp_path.parents):
+        if parent.stat().st_mode & 0o011 != 0o011:
+            parent.chmod(parent.stat().st_mode | 0o011)
+    app = write_app(tmp_path / "app", 'app:get("/", function() return "x" end)')
+    node = Node(app, name="shop", run_dir=run, state_dir=tmp_path / "state",
+                user="nobody", binary=str(prefix / "bin/moonshine"))
+    with node:
+        assert node.get("/").text == "x"
+        done = node.command("reload")
+        assert (done.returncode, "generation 2" in done.stdout) == (0, True)
+        status = pathlib.Path(f"/proc/{node.pid}/status").read_text()
+        assert "Uid:\t65534" in status

@@ -109,7 +109,7 @@ class Node:
 
     def __init__(self, app, *args, workers=1, listen=None, settings=None,
                  env=None, run_dir=None, state_dir=None, name=None,
-                 wait=True, binary=BINARY):
+                 wait=True, binary=BINARY, user=None):
         self.home = pathlib.Path(tempfile.mkdtemp(prefix="moonshine-test-"))
         self.app = app if isinstance(app, os.PathLike) else \
             write_app(self.home / "app", app)
@@ -139,7 +139,7 @@ class Node:
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
                 line, env=environment(env), stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log, start_new_session=True)
+                stdout=log, stderr=log, start_new_session=True, user=user)
         self.pid = self.process.pid
         self.process.terminate = lambda: self.signal(signal.SIGTERM)
         Node.running.append(self)
