@@ -108,6 +108,21 @@ static void abort_keep(struct moon_master *master)
         moon_keep_abort(master->keep_fd, getpid());
 }
 
+/* What was forked with the new release goes; its deaths are our doing and do
+ * not count against the next attempt. */
+static void give_up_workers(struct moon_master *master)
+{
+    for (uint32_t i = 0; i < master->place_count; i++) {
+        master->places[i].failures = 0;
+        master->places[i].start_at_ms = 0;
+        if (master->places[i].child != NULL)
+            master->places[i].child->state = MOON_CHILD_DRAINING;
+    }
+    moon_supervise_kill_all(master);
+    moon_release_unref(master->current);
+    master->current = NULL;
+}
+
 /* Nothing serves yet: fall back, or give up. */
 static void fail_start(struct moon_master *master, struct moon_str why)
 {
@@ -439,9 +454,7 @@ void moon_reload_child_died(struct moon_child *child, int status)
     } else if (reload->phase == MOON_RELOAD_COMMITTING && is_start(reload) &&
                master->places[child->slot].failures >= START_FAILURES_MAX &&
                moon_supervise_ready(master, 0) == 0) {
-        moon_supervise_kill_all(master);
-        moon_release_unref(master->current);
-        master->current = NULL;
+        give_up_workers(master);
         struct moon_str why = moon_reload_start_error(master);
         fail_start(master, why.len > 0 ? why
                                        : MOON_STR("the workers keep dying "
@@ -461,9 +474,7 @@ void moon_reload_tick(struct moon_master *master)
              (!is_start(reload) || moon_supervise_ready(master, 0) > 0))
         succeed(master); /* decided; whoever is late comes up on it */
     else if (reload->phase == MOON_RELOAD_COMMITTING) {
-        moon_supervise_kill_all(master);
-        moon_release_unref(master->current);
-        master->current = NULL;
+        give_up_workers(master);
         fail_start(master, MOON_STR("no worker came up in time"));
     }
 }

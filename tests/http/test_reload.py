@@ -77,7 +77,7 @@ BAD = {
                      'ffi.cdef "unsigned sleep(unsigned)" ffi.C.sleep(100)',
                      "load_timeout"),
     "all memory": ('local t = {} for i = 1, 1e9 do '
-                   't[i] = ("x"):rep(100000) .. i end', "memory"),
+                   't[i] = ("x"):rep(100000) .. i end', "memory|load_timeout"),
     "config": ({"app.lua": SAY % "two", "config.lua": "no_such_key = 1"},
                "no_such_key"),
     "config syntax": ({"app.lua": SAY % "two", "config.lua": "cpu_limit ="},
