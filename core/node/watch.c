@@ -81,7 +81,7 @@ static void look_at(struct moon_child *child, struct moon_worker_slot *slot,
     w->beat_ticks = same_beat ? w->beat_ticks + 1 : 0;
     w->seq = seq;
     w->beat = beat;
-    /* A beat comes every other tick; two late ones are no news. */
+    /* A beat comes every tick; some late ones are no news. */
     bool stuck = w->seq_ticks >= 1 || w->beat_ticks >= 5;
     moon_shm_set32(&slot->stale, stuck);
     if (seq % 2 == 0 && w->beat_ticks < 5)

@@ -14,7 +14,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-enum { BEAT_MS = 200, TEND_BEATS = 10, PUBLISH_MS = 10 };
+enum { BEAT_MS = 100, TEND_BEATS = 20 };
 
 void moon_worker_send(struct moon_worker *worker,
                       const struct moon_control_msg *msg)
@@ -226,6 +226,8 @@ static void on_signal(uv_poll_t *poll, int status, int events)
 
 /* ---- life ---- */
 
+/* Counters are published here and not at every turn of the loop, which under
+ * load would be at every request. */
 static void on_beat(uv_timer_t *timer)
 {
     struct moon_worker *worker = timer->data;
@@ -233,19 +235,6 @@ static void on_beat(uv_timer_t *timer)
     moon_worker_publish(worker);
     if (worker->beats % TEND_BEATS == 0)
         moon_generations_tend(worker->generations);
-}
-
-/* Before the loop sleeps, but not at every turn: under load that would be at
- * every request. What the last turns before a rest have counted is published
- * with the next beat. */
-static void on_publish(uv_prepare_t *handle)
-{
-    struct moon_worker *worker = handle->data;
-    uint64_t now = uv_now(&worker->loop);
-    if (now - worker->published_ms < PUBLISH_MS)
-        return;
-    worker->published_ms = now;
-    moon_worker_publish(worker);
 }
 
 static const char *not_ready(void *ctx)
@@ -344,7 +333,6 @@ static void start_handles(struct moon_worker *worker)
     worker->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     worker->control.data = worker->signals.data = worker;
     worker->beat.data = worker->drain_timer.data = worker;
-    worker->publish.data = worker;
     if (worker->signal_fd < 0 ||
         uv_poll_init(loop, &worker->signals, worker->signal_fd) != 0 ||
         uv_poll_start(&worker->signals, UV_READABLE, on_signal) != 0 ||
@@ -356,8 +344,6 @@ static void start_handles(struct moon_worker *worker)
     (void)uv_timer_start(&worker->beat, on_beat, BEAT_MS, BEAT_MS);
     /* From here on the master watches: the first request may be the one. */
     moon_shm_set32(&worker->slot->heartbeat, ++worker->beats);
-    (void)uv_prepare_init(loop, &worker->publish);
-    (void)uv_prepare_start(&worker->publish, on_publish);
 }
 
 static void count_closed(void *ctx)
@@ -376,7 +362,6 @@ static void tear_down(struct moon_worker *worker)
     uv_close((uv_handle_t *)&worker->control, NULL);
     uv_close((uv_handle_t *)&worker->beat, NULL);
     uv_close((uv_handle_t *)&worker->drain_timer, NULL);
-    uv_close((uv_handle_t *)&worker->publish, NULL);
     (void)uv_run(&worker->loop, UV_RUN_DEFAULT);
     moon_generations_destroy(worker->generations);
     moon_app_handler_destroy(worker->handler);

@@ -12,10 +12,8 @@ struct moon_worker {
     uv_loop_t loop;
     uv_poll_t control, signals;
     uv_timer_t beat, drain_timer;
-    uv_prepare_t publish;
     int signal_fd;
     uint32_t beats;
-    uint64_t published_ms; /* loop time of the last publish */
     struct moon_budget *budget;
     struct moon_watch *watch;
     struct moon_builder *builder;
