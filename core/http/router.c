@@ -436,6 +436,7 @@ static bool match_exact(const struct moon_router *router,
         return false;
     out->route = route->id;
     out->any_method = route == terminal->any;
+    out->normal = true; /* as patterns are */
     return true;
 }
 
@@ -447,7 +448,7 @@ enum moon_err moon_router_match(const struct moon_router *router,
     struct moon_path parts;
     out->route = out->owner = MOON_NO_ROUTE;
     out->allowed = 0;
-    out->any_method = out->slash_sibling = false;
+    out->any_method = out->slash_sibling = out->normal = false;
     out->param_count = 0;
     if (path.len == 0 || path.ptr[0] != '/' ||
         match_exact(router, method, path, out))
@@ -457,6 +458,7 @@ enum moon_err moon_router_match(const struct moon_router *router,
         return MOON_OK;
     if (err != MOON_OK)
         return err;
+    out->normal = !parts.changed;
     struct search search = {.method = method,
                             .raw = path,
                             .arena = arena,

@@ -36,6 +36,8 @@ struct moon_match {
                          on that path (for its scope), else NO_ROUTE */
     bool slash_sibling; /* no match, but one exists with the trailing slash
                            added or removed */
+    bool normal;        /* the path is known to need no normalising; false says
+                           nothing */
     uint32_t param_count;
     struct moon_param params[MOON_PARAMS_MAX];
 };

@@ -75,10 +75,11 @@ static void enter_generation(struct moon_app_handler *handler,
 static enum moon_err find_route(struct moon_exchange *x)
 {
     struct moon_str raw = moon_request_str(&x->req, x->req.path);
-    enum moon_err err = moon_path_normalise(raw, &x->arena, &x->path);
-    if (err == MOON_OK)
-        err = moon_router_match(x->app_table->router, x->req.method, raw,
-                                &x->arena, &x->match);
+    enum moon_err err = moon_router_match(x->app_table->router, x->req.method,
+                                          raw, &x->arena, &x->match);
+    x->path = raw;
+    if (err == MOON_OK && !x->match.normal)
+        err = moon_path_normalise(raw, &x->arena, &x->path);
     if (err != MOON_OK) {
         x->path = raw;
         x->match.route = MOON_NO_ROUTE;
