@@ -28,6 +28,9 @@ static inline uint64_t moon_load_le64(const char *from)
     return word;
 }
 
+/* Sixteen bytes that are worked on at once. */
+typedef uint8_t moon_bytes16 __attribute__((vector_size(16)));
+
 /* From a member of a struct to the struct. */
 #define MOON_CONTAINER(ptr, type, member) \
     ((type *)(void *)((char *)(ptr)-offsetof(type, member)))

@@ -12,26 +12,22 @@ static const struct moon_scope *scope_at(const struct moon_app *app, int id)
     return id == MOON_NO_SCOPE ? NULL : &app->scopes[id];
 }
 
-/* Eight hex digits of 32 bits, a nibble to a byte, all at once. Their order
- * does not matter: the bits are random. */
-static void put_hex(char *to, uint64_t bits)
+/* The hex digits of sixteen nibbles, one a byte. */
+static void put_hex(char *to, moon_bytes16 nibbles)
 {
-    bits = (bits & 0xffff) | (bits & 0xffff0000) << 16;
-    bits = (bits | bits << 8) & 0x00ff00ff00ff00ff;
-    bits = (bits | bits << 4) & 0x0f0f0f0f0f0f0f0f;
-    uint64_t letters = (bits + 0x0606060606060606) >> 4 & 0x0101010101010101;
-    bits += 0x3030303030303030 + letters * ('a' - '0' - 10);
-    memcpy(to, &bits, sizeof(bits));
+    moon_bytes16 letters = (moon_bytes16)(nibbles > 9);
+    moon_bytes16 digits = nibbles + '0' + (letters & ('a' - '0' - 10));
+    memcpy(to, &digits, sizeof(digits));
 }
 
+/* All at once; the order of the digits does not matter: they are random. */
 static void make_id(struct moon_exchange *x)
 {
-    char *to = x->request_id_text;
-    for (int half = 0; half < 2; half++, to += 16) {
-        uint64_t bits = moon_random_fast();
-        put_hex(to, bits & UINT32_MAX);
-        put_hex(to + 8, bits >> 32);
-    }
+    uint64_t bits[2] = {moon_random_fast(), moon_random_fast()};
+    moon_bytes16 bytes;
+    memcpy(&bytes, bits, sizeof(bytes));
+    put_hex(x->request_id_text, bytes & 15);
+    put_hex(x->request_id_text + 16, bytes >> 4);
     x->request_id = moon_str(x->request_id_text, 32);
 }
 
