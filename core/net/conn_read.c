@@ -2,6 +2,7 @@
 
 #include "base/compiler.h"
 #include "base/log.h"
+#include "net/sys_io.h"
 
 #include <errno.h>
 #include <string.h>
@@ -307,7 +308,7 @@ static ssize_t read_fd(struct moon_conn *conn, char *to, size_t len)
 {
     ssize_t n;
     do {
-        n = read(conn->fd, to, len);
+        n = moon_sys_read(conn->fd, to, len);
     } while (n < 0 && errno == EINTR);
     if (n > 0)
         return n;

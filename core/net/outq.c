@@ -1,5 +1,7 @@
 #include "net/outq.h"
 
+#include "net/sys_io.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/sendfile.h>
@@ -203,17 +205,16 @@ static enum moon_err write_only_chunk(struct moon_outq *q,
                                       struct moon_outpool *pool, int fd)
 {
     struct moon_outchunk *chunk = q->head;
-    struct iovec iov = {.iov_base = chunk->buf.ptr + chunk->sent,
-                        .iov_len = chunk->buf.len - chunk->sent};
+    size_t left = chunk->buf.len - chunk->sent;
     ssize_t n;
     do {
-        n = writev(fd, &iov, 1);
+        n = moon_sys_write(fd, chunk->buf.ptr + chunk->sent, left);
     } while (n < 0 && errno == EINTR);
     if (MOON_UNLIKELY(n < 0))
         return peer_error();
     q->sent += (size_t)n;
     chunk->sent += (size_t)n;
-    if (MOON_UNLIKELY((size_t)n != iov.iov_len))
+    if (MOON_UNLIKELY((size_t)n != left))
         return MOON_EAGAIN;
     q->head = q->tail = NULL;
     chunk_give(pool, chunk);
