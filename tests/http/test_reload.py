@@ -233,10 +233,13 @@ def test_second_signal_queues_one_more(start):
     node.rewrite(slow % "three")
     node.signal(signal.SIGUSR1)
     node.wait_log("one more follows")
-    node.signal(signal.SIGUSR1)
+    for _ in range(5):
+        node.signal(signal.SIGUSR1)
     node.wait_log("generation 3 live")
     assert answers(node, 1) == {"three"}
-    assert Admin(node).status()["reloads"] == 2
+    eventually(lambda: not Admin(node).status()["reloading"], "it rests")
+    # One more on a slow machine, where the first was over before the last.
+    assert Admin(node).status()["reloads"] in (2, 3)
 
 
 def test_request_in_flight_finishes_on_its_code(start):
