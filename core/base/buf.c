@@ -6,7 +6,7 @@
 void moon_buf_deinit(struct moon_buf *buf)
 {
     free(buf->ptr);
-    *buf = (struct moon_buf){0};
+    *buf = (struct moon_buf){.max_kib = buf->max_kib};
 }
 
 /* The slow path of reserve. */
@@ -16,7 +16,8 @@ char *moon_buf_grow(struct moon_buf *buf, size_t more)
         return NULL;
     if (MOON_LIKELY(more <= buf->cap - buf->len && buf->ptr != NULL))
         return buf->ptr + buf->len;
-    if (more > SIZE_MAX / 4 - buf->len) {
+    size_t most = buf->max_kib == 0 ? SIZE_MAX / 4 : (size_t)buf->max_kib << 10;
+    if (buf->len > most || more > most - buf->len) {
         buf->failed = true;
         return NULL;
     }

@@ -14,10 +14,12 @@
 struct moon_buf {
     char *ptr;
     size_t len, cap;
+    uint32_t max_kib; /* growing beyond this fails; 0: no limit */
     bool failed;
 };
 
-void moon_buf_deinit(struct moon_buf *buf); /* frees; empty and usable again */
+/* Frees; empty and usable again, with the same limit. */
+void moon_buf_deinit(struct moon_buf *buf);
 
 /* Room for `more` bytes behind len, or NULL (and failed). The caller writes
  * there and adds to len itself. */

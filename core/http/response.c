@@ -81,12 +81,16 @@ static enum moon_err add_copy(struct moon_response *res,
 {
     if (!is_clean_value(value))
         return MOON_EINVAL;
+    size_t left = MOON_RESPONSE_FIELDS_MAX - res->copied_bytes;
+    if (name.len > left || value.len > left - name.len)
+        return MOON_EFULL;
     char *copy = moon_arena_alloc(arena, name.len + value.len);
     if (copy == NULL)
         return MOON_ENOMEM;
     memcpy(copy, name.ptr, name.len);
     if (value.len > 0)
         memcpy(copy + name.len, value.ptr, value.len);
+    res->copied_bytes += (uint32_t)(name.len + value.len);
     return moon_response_add_static(res, arena, moon_str(copy, name.len),
                                     moon_str(copy + name.len, value.len));
 }

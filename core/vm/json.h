@@ -56,7 +56,8 @@ void moon_json_push_array_mark(lua_State *L);
 /* Its identity as lua_topointer tells it, NULL if it was never made. */
 const void *moon_json_array_mark(lua_State *L);
 
-/* lua_CFunction: returns the table {encode, decode, null, array, is_array}. */
+/* lua_CFunction: returns the table {encode, decode, null, array, is_array}. Its
+ * argument, if any, is how many KiB encode may make. */
 int moon_json_open(lua_State *L);
 
 #endif

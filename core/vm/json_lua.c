@@ -57,8 +57,10 @@ static int encode(lua_State *L)
     luaL_checkany(L, 1);
     buf->len = 0;
     buf->failed = false;
-    if (moon_json_encode(L, 1, buf, error, sizeof(error)) != MOON_OK)
+    if (moon_json_encode(L, 1, buf, error, sizeof(error)) != MOON_OK) {
+        moon_buf_deinit(buf);
         return luaL_error(L, "%s", error);
+    }
     lua_pushlstring(L, buf->ptr, buf->len);
     if (buf->cap > KEEP_BYTES)
         moon_buf_deinit(buf);
@@ -100,10 +102,10 @@ static int free_buffer(lua_State *L)
     return 0;
 }
 
-static void push_buffer(lua_State *L)
+static void push_buffer(lua_State *L, lua_Number max_kib)
 {
     struct moon_buf *buf = lua_newuserdata(L, sizeof(*buf));
-    *buf = (struct moon_buf){0};
+    *buf = (struct moon_buf){.max_kib = (uint32_t)max_kib};
     lua_createtable(L, 0, 1);
     lua_pushcfunction(L, free_buffer);
     lua_setfield(L, -2, "__gc");
@@ -112,10 +114,11 @@ static void push_buffer(lua_State *L)
 
 int moon_json_open(lua_State *L)
 {
+    lua_Number max_kib = luaL_optnumber(L, 1, 0);
     /* Made now, so that no later look-up has to allocate. */
     moon_json_push_array_mark(L);
     lua_createtable(L, 0, 5);
-    push_buffer(L);
+    push_buffer(L, max_kib);
     lua_pushcclosure(L, encode, 1);
     lua_setfield(L, -2, "encode");
     lua_pushcfunction(L, decode);

@@ -24,6 +24,17 @@ void moon_vm_set_here(struct moon_vm *vm)
     here = vm;
 }
 
+int moon_vm_raise_memory(lua_State *L)
+{
+    struct moon_vm *vm = moon_vm_of(L);
+    char text[80];
+    moon_budget_trip(vm->L, &vm->trap, MOON_TRIP_MEMORY,
+                     vm->options.config->request_memory_bytes);
+    moon_budget_text(&vm->trap, text, sizeof(text));
+    lua_pushstring(L, text);
+    return lua_error(L);
+}
+
 struct protected_call {
     lua_CFunction fn;
     void *ud;

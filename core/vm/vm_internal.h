@@ -75,6 +75,9 @@ MOON_MUST_CHECK enum moon_err moon_vm_call_protected(struct moon_vm *vm,
                                                      lua_CFunction fn, void *ud,
                                                      struct moon_buf *error);
 void moon_vm_set_here(struct moon_vm *vm);
+/* From C that Lua called and that would need too much memory outside of Lua:
+ * ends the task as if it had been Lua's. Raises. */
+int moon_vm_raise_memory(lua_State *L);
 
 /* vm_collect.c: starts to collect between loop turns. */
 void moon_vm_collect(struct moon_vm *vm);

@@ -11,6 +11,13 @@
 /* A response buffer bigger than this is given back after use. */
 enum { JSON_KEEP = 64 << 10 };
 
+/* What one request may use, for the bytes that C makes for it. */
+static uint32_t buffer_max_kib(lua_State *L)
+{
+    uint64_t kib = moon_vm_of(L)->options.config->request_memory_bytes >> 10;
+    return kib > UINT32_MAX ? 0 : (uint32_t)kib;
+}
+
 /* ---- JSON ---- */
 
 static _Thread_local struct moon_buf json_out;
@@ -23,21 +30,22 @@ static int send_json(lua_State *L)
     int status = (int)lua_tointeger(L, 2);
     char error[MOON_JSON_ERROR_SIZE];
     json_out.len = 0;
+    json_out.max_kib = buffer_max_kib(L);
     enum moon_err err =
         moon_json_encode_lossy(L, 3, &json_out, error, sizeof error);
-    int code;
+    int code = MOON_ENOMEM;
     if (err == MOON_EINVAL) {
         lua_pushinteger(L, MOON_EINVAL);
         lua_pushstring(L, error);
         return 2;
     }
-    if (err != MOON_OK)
-        code = err;
-    else
+    if (err == MOON_OK)
         code = moon_res_send(slot, status, json_out.ptr, json_out.len,
                              "application/json", 16);
     if (json_out.cap > JSON_KEEP || json_out.failed)
         moon_buf_deinit(&json_out);
+    if (err != MOON_OK)
+        return moon_vm_raise_memory(L);
     lua_pushinteger(L, code);
     return 1;
 }
@@ -178,7 +186,8 @@ int moon_native_open(lua_State *L)
         lua_setfield(L, -2, at->name);
     }
     lua_pushcfunction(L, moon_json_open);
-    lua_call(L, 0, 1);
+    lua_pushnumber(L, buffer_max_kib(L));
+    lua_call(L, 1, 1);
     lua_setfield(L, -2, "json");
     moon_native_open_app(L);
     return 1;

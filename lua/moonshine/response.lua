@@ -31,6 +31,8 @@ local function refuse(code, name, what)
         fault.raise("%s: the response is out already", what)
     elseif code == -1 then
         error("out of memory", 0)
+    elseif code == -13 then
+        fault.raise("%s: the headers take more than 64 KiB together", what)
     end
     fault.raise("%s: the header %q cannot be set so: it belongs to the server, or name or value "
         .. "has a byte that is not allowed", what, tostring(name))

@@ -121,6 +121,31 @@ app:get("/hog/buffered", function()
     for i = 1, 40 do t[i] = ("x"):rep(1048576 * 4) end
     return table.concat(t)
 end)
+app:get("/hog/json", function()
+    local t, s = {}, ("x"):rep(1048576)
+    for i = 1, 300 do t[i] = s end
+    return t
+end)
+app:get("/hog/all", function()
+    moonshine.all(function() moonshine.sleep(10) end, function()
+        local s = "x"
+        while true do s = s .. s end
+    end)
+end)
+app:get("/spin/all", function()
+    moonshine.all(function() moonshine.sleep(10) end, function() while true do end end)
+end)
+app:get("/headers", function(c)
+    for i = 1, 1e9 do c:add_header("X-" .. i, ("x"):rep(1000)) end
+end)
+app:get("/replaced", function(c)
+    for i = 1, 1e9 do c:set_header("X-A", ("x"):rep(1000)) end
+end)
+app:get("/encode", function()
+    local t, s = {}, ("x"):rep(1048576)
+    for i = 1, 300 do t[i] = s end
+    return tostring(pcall(moonshine.json.encode, t)) .. moonshine.json.encode({ 1 })
+end)
 app:get("/error", function() error("boom") end)
 app:get("/overflow", function()
     local t = setmetatable({}, { __index = function(t, k) return t[k + 1] end })
@@ -194,6 +219,18 @@ def test_hogs_again_and_again(node):
     # freed memory for a while to see who still uses it.
     if not node.sanitized():
         eventually(resident, "memory is given back")
+
+
+@pytest.mark.parametrize("target", ["/headers", "/replaced"])
+def test_headers_have_an_end(node, target):
+    with Client(node.address) as client:
+        assert client.get(target).status == 500
+        assert client.get("/ok").text == "ok"
+    node.wait_log("the headers take more than 64 KiB together")
+
+
+def test_encoded_text_has_an_end(node):
+    assert node.get("/encode").text == "false[1]"
 
 
 def test_errors_again_and_again(node):
