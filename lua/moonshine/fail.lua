@@ -69,11 +69,14 @@ local function find_hook(scope, status)
     return nil
 end
 
+-- Failures that the framework wraps; what they say is for the log.
+local silent = { result = true, cpu = true, memory = true, timeout = true }
+
 local function default_answer(c, err, own)
     local detail, details = "", ""
     if own then
         -- What the application said to the client; its own bugs say nothing.
-        detail = err.kind ~= "result" and err.message or ""
+        detail = silent[err.kind] and "" or err.message
         if err.details ~= nil then
             local ok, text = pcall(native.json.encode, err.details)
             details = ok and text or ""

@@ -109,10 +109,15 @@ function Part:finished(results)
     end
 end
 
-function Part:died(_, value)
+-- Limits that a part exceeded are the request's: it is answered as if it had
+-- exceeded them itself.
+local limits = { cpu = true, memory = true, timeout = true }
+
+function Part:died(kind, value)
     local group = self.group
     if not group.failed then
-        group.failed, group.value = true, value
+        group.failed = true
+        group.value = limits[kind] and failure.new(kind, 503, tostring(value)) or value
         C.moon_task_unpark(group.parent)
     end
 end
