@@ -1,14 +1,10 @@
--- The smallest application: moonshine run apps/hello
 local moonshine = require "moonshine"
 
 local app = moonshine.app()
 
-app:get("/", function()
-    return "Hello, World!"
-end)
-
+app:get("/", function() return "Hello, World!\n" end)
 app:get("/hello/:name", function(c)
-    return "Hello, " .. c:param("name") .. "!"
+    return { hello = c:param("name") }
 end)
 
 return app

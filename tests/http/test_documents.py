@@ -1,0 +1,342 @@
+"""Every command and snippet of the READMEs does what the text around it says.
+
+lua/README.md has a test of its own. A block that no test here runs fails
+test_no_block_is_left_out.
+"""
+
+import configparser
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+
+import pytest
+
+from support.client import Client
+from support.node import (BINARY, ROOT, Node, environment, eventually,
+                          free_port)
+
+DOCUMENTS = ["README.md", "apps/README.md", "core/README.md",
+             "tests/README.md", "vendor/README.md"]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
+BLOCKS = {(path, language, text)
+          for path in DOCUMENTS
+          for language, text in BLOCK.findall((ROOT / path).read_text())}
+RUN = set()
+IN_BUILD_TREE = BINARY == str(ROOT / "build/release/core/moonshine")
+
+
+def block(path, language, start):
+    """The one block of a document that starts like this."""
+    found = [b for b in BLOCKS if b[:2] == (path, language) and
+             b[2].startswith(start)]
+    assert len(found) == 1, (path, language, start)
+    RUN.add(found[0])
+    return found[0][2]
+
+
+class Shell:
+    """Runs commands as they are written, but for ports, in a home of its
+    own. `moonshine` is the binary under test."""
+
+    def __init__(self, home, cwd=ROOT):
+        self.home = home
+        self.cwd = cwd
+        self.ports = {}
+        self.words = {"build/release/core/moonshine": "moonshine"}
+        self.background = []
+        (home / "bin").mkdir(parents=True)
+        (home / "bin/moonshine").symlink_to(BINARY)
+        self.env = environment({
+            "HOME": str(home), "XDG_RUNTIME_DIR": str(home / "run"),
+            "XDG_STATE_HOME": str(home / "state"),
+            "PATH": f"{home}/bin:{os.environ['PATH']}"})
+
+    def port(self, number):
+        """The free port that stands for one of the text."""
+        return self.ports.setdefault(str(number), free_port())
+
+    def translate(self, text):
+        for old, new in self.words.items():
+            text = text.replace(old, new)
+        return re.sub(r"\b80\d\d\b", lambda m: str(self.port(m[0])), text)
+
+    def run(self, text, code=0):
+        done = subprocess.run(
+            ["bash", "-euc", self.translate(text)], env=self.env,
+            cwd=self.cwd, stdin=subprocess.DEVNULL, capture_output=True,
+            text=True, timeout=100, check=False)
+        assert done.returncode == code, (text, done.stdout, done.stderr)
+        return done.stdout + done.stderr
+
+    def serve(self, text, port):
+        """A command that stays; returns once the port answers."""
+        log = open(self.home / "log", "ab")
+        process = subprocess.Popen(
+            ["bash", "-euc", "exec " + self.translate(text)], env=self.env,
+            cwd=self.cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            start_new_session=True)
+        log.close()
+        self.background.append(process)
+
+        def ready():
+            assert process.poll() is None, (self.home / "log").read_text()
+            try:
+                return self.get(port, "/-/ready").status == 200
+            except OSError:
+                return False
+        eventually(ready, f"{text} serves", 60)
+        return process
+
+    def get(self, port, target, method="GET", body=None):
+        with Client(("127.0.0.1", self.port(port))) as client:
+            return client.request(method, target, body=body)
+
+    def end(self):
+        for process in self.background:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in self.background:
+            try:
+                process.wait(30)
+            finally:
+                process.kill()
+
+
+@pytest.fixture
+def shell(tmp_path):
+    it = Shell(tmp_path / "home")
+    yield it
+    it.end()
+
+
+# README.md
+
+def test_first_route_and_reload(shell, tmp_path):
+    code = block("README.md", "lua", "local moonshine")
+    assert code == (ROOT / "apps/hello/app.lua").read_text()
+    app = tmp_path / "hello"
+    shutil.copytree(ROOT / "apps/hello", app)
+    shell.words["apps/hello"] = str(app)
+    # The command says no port; the others find the node by its default name.
+    shell.env["MOONSHINE_LISTEN"] = shell.translate("127.0.0.1:8080")
+    run = block("README.md", "sh", "build/release/core/moonshine run")
+    node = shell.serve(run, 8080)
+    said = shell.run(block("README.md", "sh", "curl"))
+    assert '{"hello":"moon"}' in said
+    assert shell.get(8080, "/").text == "Hello, World!\n"
+
+    text = block("README.md", "sh", "build/release/core/moonshine reload")
+    by_command, by_signal = text.splitlines()
+    promised = "generation 2 live on 2 workers (2 routes)"
+    assert promised in " ".join((ROOT / "README.md").read_text().split())
+    (app / "app.lua").write_text(code.replace("World", "Moon"))
+    assert promised in shell.run(by_command)
+    assert shell.get(8080, "/").text == "Hello, Moon!\n"
+    (app / "app.lua").write_text(code.replace("World", "Sun"))
+    shell.run(by_signal)
+    eventually(lambda: shell.get(8080, "/").text == "Hello, Sun!\n")
+    (app / "app.lua").write_text("app:get(")
+    assert "app.lua:1" in shell.run(by_command, code=1)
+
+    text = block("README.md", "sh", "build/release/core/moonshine status")
+    status, rollback, stop = text.splitlines()
+    assert "generation   3 (2 routes)" in shell.run(status)
+    shell.run(rollback)
+    assert shell.get(8080, "/").text == "Hello, Moon!\n"
+    shell.run(stop)
+    assert node.wait(30) == 0
+
+
+def test_hello_is_ten_lines():
+    lines = (ROOT / "apps/hello/app.lua").read_text().splitlines()
+    assert len(lines) == 10
+
+
+# apps/README.md
+
+@pytest.mark.parametrize("path, text", [("README.md", "apps/run\n"),
+                                        ("apps/README.md", "apps/run --dev")])
+def test_demo(shell, path, text):
+    command = block(path, "sh", text)
+    shell.env["MOONSHINE_LISTEN"] = shell.translate("127.0.0.1:8080")
+    if not IN_BUILD_TREE:
+        pytest.skip("apps/run builds and runs the release build")
+    shell.serve(command, 8080)
+    for target, status in (
+            ("/", 200), ("/hello", 200), ("/users/7", 200), ("/users/x", 404),
+            ("/sleep?ms=5", 200), ("/stream?ms=0", 200), ("/panic", 500),
+            ("/spin", 503), ("/hog", 503), ("/assets/style.css", 200),
+            ("/nowhere", 404)):
+        assert shell.get(8080, target).status == status, target
+    echo = shell.get(8080, "/echo", "POST", "x" * 3000000)
+    assert echo.body == b"x" * 3000000
+    if "--dev" not in text:
+        assert shell.get(8080, "/crash").status == 404
+
+
+def test_install(shell, tmp_path):
+    command = block("apps/README.md", "sh", "vendor/install")
+    if not IN_BUILD_TREE:
+        pytest.skip("these commands make the release build")
+    shell.words["/usr/local"] = str(tmp_path / "prefix")
+    shell.run(command)
+    assert os.access(tmp_path / "prefix/bin/moonshine", os.X_OK)
+
+
+def test_unit(tmp_path):
+    """systemd itself is not started here: it reads the unit and the commands
+    are looked at; test_install.py runs what the unit runs."""
+    commands = block("apps/README.md", "sh", "systemctl")
+    for line in commands.splitlines():
+        assert re.match(r"systemctl (daemon-reload|(enable --now|reload|stop) "
+                        r"moonshine@shop)|journalctl -u moonshine@shop", line)
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("there is no systemd-analyze")
+    unit = (ROOT / "apps/deploy/moonshine@.service.in").read_text()
+    (tmp_path / "moonshine@.service").write_text(
+        unit.replace("@bindir@", str(pathlib.Path(BINARY).parent)))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no",
+         str(tmp_path / "moonshine@.service")],
+        capture_output=True, text=True, check=False)
+    assert "moonshine@" not in done.stderr, done.stderr
+
+
+def test_status_of_a_named_node(shell):
+    other = configparser.ConfigParser()
+    other.optionxform = str
+    other.read_string(block("apps/README.md", "ini", "[Service]"))
+    name, _, value = other["Service"]["Environment"].partition("=")
+    shell.env[name] = shell.translate(value)
+    shell.serve(f"moonshine run {ROOT}/apps/hello --name shop", 8082)
+    shell.env.pop(name)
+    lines = block("apps/README.md", "sh", "moonshine status").splitlines()
+    assert "shop: ready" in shell.run(lines[0])
+    assert len(lines) == 2
+    shell.run(lines[1])
+
+
+def test_deploy(shell, tmp_path):
+    shell.cwd = tmp_path
+    for release in ("42", "43"):
+        shutil.copytree(ROOT / "apps/hello", tmp_path / "releases" / release)
+    new = tmp_path / "releases/43/app.lua"
+    new.write_text(new.read_text().replace("World", "Moon"))
+    (tmp_path / "current").symlink_to("releases/42")
+    shell.serve("moonshine run current --name shop --listen 8080", 8080)
+    lines = block("apps/README.md", "sh", "moonshine check").splitlines()
+    assert len(lines) == 3
+    for line, answer in zip(lines, ("World", "Moon", "World")):
+        shell.run(line)
+        assert shell.get(8080, "/").text == f"Hello, {answer}!\n"
+
+
+# Behind nginx
+
+def nginx(shell, config, port):
+    """Serves this configuration as people would, but without being root."""
+    home = shell.home / "nginx"
+    home.mkdir()
+    config = re.sub(r"listen \d+;", f"listen 127.0.0.1:{port};",
+                    shell.translate(config))
+    paths = "".join(f"{kind}_temp_path {home}/{kind};\n" for kind in
+                    ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    (home / "nginx.conf").write_text(
+        f"daemon off; pid {home}/pid; error_log {home}/error;\n"
+        f"events {{}}\nhttp {{ access_log off;\n{paths}{config}}}\n")
+    shell.background.append(subprocess.Popen(
+        ["nginx", "-p", str(home), "-c", str(home / "nginx.conf")],
+        stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+
+    def ready():
+        try:
+            Client(("127.0.0.1", port)).close()
+            return True
+        except OSError:
+            return False
+    eventually(ready, "nginx listens")
+
+
+WHO = '''
+local moonshine = require "moonshine"
+local app = moonshine.app()
+app:get("/", function(c)
+    return { node = moonshine.node(), host = c:header("Host"),
+             client = c:header("X-Forwarded-For") }
+end)
+return app
+'''
+
+
+@pytest.mark.parametrize("path, upstream", [
+    ("README.md", "upstream app"), ("apps/README.md", "upstream shop")])
+def test_two_nodes_behind_nginx(shell, tmp_path, path, upstream):
+    config = block(path, "nginx", upstream)
+    nodes = block("apps/README.md", "sh", "moonshine run shop").splitlines()
+    reload = block("apps/README.md", "sh", "moonshine reload --nodes")
+    if shutil.which("nginx") is None:
+        pytest.skip("nginx is not installed")
+    shell.cwd = tmp_path
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop/app.lua").write_text(WHO)
+    for line, port in zip(nodes, (8081, 8082)):
+        shell.serve(line, port)
+    front = free_port()
+    nginx(shell, config, front)
+    seen = set()
+    with Client(("127.0.0.1", front)) as client:
+        for _ in range(8):
+            answer = client.get("/").json()
+            assert answer["host"] == "test.local"
+            if path != "README.md":
+                assert answer["client"] == "127.0.0.1"
+            seen.add(answer["node"])
+        assert seen == {"a", "b"}
+        shell.words["--settle 5s"] = "--settle 10ms"
+        said = shell.run(reload)
+        assert re.search("a: generation 2 live.*b: generation 2 live", said,
+                         re.S)
+        # A node that drains costs no request.
+        shell.background[0].send_signal(signal.SIGTERM)
+        for _ in range(20):
+            assert client.get("/").status == 200
+    assert shell.background[0].wait(30) == 0
+
+
+# tests/README.md, vendor/README.md
+
+def test_options_of_the_test_runner(shell):
+    commands = block("tests/README.md", "sh", "tests/run") + \
+        block("README.md", "sh", "tests/run")
+    said = shell.run("tests/run --help")
+    for option in re.findall(r"--[a-z-]+", commands):
+        assert option == "--help" or f"  {option} " in said
+    if IN_BUILD_TREE:
+        assert "vm_json" in shell.run("ctest -N --test-dir build/release")
+
+
+def test_example_of_a_test(start):
+    space = {}
+    exec(block("tests/README.md", "python", "def test_"), space)
+    tests = [value for name, value in space.items() if name.startswith("test_")]
+    assert len(tests) == 1
+    tests[0](start)
+
+
+def test_packages(shell):
+    lines = block("vendor/README.md", "sh", "vendor/install").splitlines()
+    assert "packages are installed" in shell.run(lines[0])
+    assert len(lines) == 2
+    shell.run("vendor/install --help")
+
+
+def test_no_block_is_left_out(request):
+    """Runs last, and makes sense only after all others of this file."""
+    config = request.config
+    if config.option.keyword or any("::" in arg for arg in config.args):
+        pytest.skip("not all tests of this file have run")
+    left = sorted((b[0], b[2].splitlines()[0]) for b in BLOCKS - RUN)
+    assert not left, left
