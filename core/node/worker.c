@@ -103,6 +103,7 @@ static void on_vote(void *ctx, uint64_t txn, bool ok, struct moon_str error)
 static void on_change(void *ctx)
 {
     struct moon_worker *worker = ctx;
+    moon_worker_publish(worker);
     if (worker->draining)
         moon_worker_check_drained(worker);
 }
@@ -226,8 +227,8 @@ static void on_signal(uv_poll_t *poll, int status, int events)
 
 /* ---- life ---- */
 
-/* Counters are published here and not at every turn of the loop, which under
- * load would be at every request. */
+/* Counters are published here and when generations change, not at every turn
+ * of the loop, which under load would be at every request. */
 static void on_beat(uv_timer_t *timer)
 {
     struct moon_worker *worker = timer->data;
