@@ -10,6 +10,7 @@
  * ends a hog can be raised and collected. */
 #define RESERVE ((size_t)1 << 20)
 #define SMALL ((size_t)4096)
+#define SMALL_HEAP ((size_t)8 << 20)
 
 void moon_memory_init(struct moon_memory *mem, size_t soft_limit,
                       size_t hard_limit)
@@ -113,14 +114,17 @@ static int clamp(size_t value, int low, int high)
 
 void moon_memory_pace(const struct moon_memory *mem, lua_State *L)
 {
-    enum { PAUSE = 200, PAUSE_LEAST = 105, SPEED = 200, SPEED_MOST = 2000 };
+    enum { PAUSE_LEAST = 105, SPEED = 200, SPEED_MOST = 2000 };
+    /* A small heap may grow to four times its size: marking it again and again
+     * would cost more than those few MiB are worth. */
+    int pause_most = mem->used < SMALL_HEAP ? 400 : 200;
     size_t room = mem->soft_limit > mem->used ? mem->soft_limit - mem->used : 0;
     /* The next cycle starts when half the room is gone and must be through
      * before the other half is. */
     size_t used = mem->used / 1024 | 1, half = room / 2048 | 1;
+    int pause = clamp(100 + 100 * half / used, PAUSE_LEAST, pause_most);
     if (half > used)
         half = used;
-    int pause = clamp(100 + 100 * half / used, PAUSE_LEAST, PAUSE);
     if (lua_gc(L, LUA_GCSETPAUSE, pause) == 0) {
         (void)lua_gc(L, LUA_GCSETPAUSE, 0);
         return;
