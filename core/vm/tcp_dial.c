@@ -308,8 +308,7 @@ static enum moon_err begin_unix(struct moon_dial *dial, struct moon_str path)
 static enum moon_err begin(struct moon_dial *dial, struct moon_str host)
 {
     char hostz[HOST_MAX + 1];
-    struct sockaddr_in in4;
-    struct sockaddr_in6 in6;
+    struct target literal;
     if (host.len == 0 || memchr(host.ptr, '\0', host.len) != NULL) {
         moon_dial_describe(UV_EAI_NONAME, dial->why, sizeof(dial->why));
         return MOON_EINVAL;
@@ -324,10 +323,10 @@ static enum moon_err begin(struct moon_dial *dial, struct moon_str host)
     }
     memcpy(hostz, host.ptr, host.len);
     hostz[host.len] = '\0';
-    if (uv_ip4_addr(hostz, dial->port, &in4) == 0)
-        add_target(dial, (const struct sockaddr *)&in4);
-    else if (uv_ip6_addr(hostz, dial->port, &in6) == 0)
-        add_target(dial, (const struct sockaddr *)&in6);
+    if (uv_ip4_addr(hostz, dial->port, &literal.addr.in4) == 0)
+        add_target(dial, &literal.addr.any);
+    else if (uv_ip6_addr(hostz, dial->port, &literal.addr.in6) == 0)
+        add_target(dial, &literal.addr.any);
     else
         return look_up(dial, hostz);
     return try_next(dial);
