@@ -19,7 +19,7 @@ require "moonshine.body"
 require "moonshine"
 
 local C = ffi.C
-local SERVE, CALL, FAIL = 1, 2, 3
+local CALL, FAIL = 2, 3 -- SERVE is 1
 local START, CHECK, STOP, ACTIVATE = 1, 2, 3, 4
 
 -- Taken before the application's coroutine.yield is put in its place.
@@ -89,20 +89,32 @@ local function run_fail(slot, number, kind, value, traceback)
     end
 end
 
+local function run_other(kind, a, b, c, d, e)
+    if kind == CALL then
+        tasks.run(a)
+    elseif kind == FAIL then
+        run_fail(a, b, c, d, e)
+    else
+        run_boot(a)
+    end
+end
+
 -- Runs in a coroutine that serves one task after another. A yield without a
--- value says that the task is done.
-function M.main(kind, a, b, c, d, e)
+-- value says that the task is done. What it returns becomes the locals, without
+-- being moved, and SERVE is written out: each request passes here, interpreted.
+function M.main(first, slot, route, ...)
+    if first == 1 then
+        chains[route](slot)
+    else
+        run_other(first, slot, route, ...)
+    end
     while true do
-        if kind == SERVE then
+        local kind, a, b, c, d, e = yield()
+        if kind == 1 then
             chains[b](a)
-        elseif kind == CALL then
-            tasks.run(a)
-        elseif kind == FAIL then
-            run_fail(a, b, c, d, e)
         else
-            run_boot(a)
+            run_other(kind, a, b, c, d, e)
         end
-        kind, a, b, c, d, e = yield()
     end
 end
 
