@@ -28,6 +28,7 @@ struct watched {
     clockid_t clock;
     uint32_t seen;           /* last seq that was looked at */
     int64_t since_ns;        /* thread CPU when `seen` was first seen */
+    uint64_t since_ms;       /* wall time of the same look */
     _Atomic uint32_t doomed; /* seq that the signal is meant for */
 };
 
@@ -76,6 +77,8 @@ static int64_t look(struct watched *w)
     struct moon_slice *slice = w->pub.slice;
     uint32_t seq = atomic_load_explicit(&slice->seq, memory_order_acquire);
     bool moved = seq != w->seen;
+    if (moved)
+        atomic_store_explicit(&w->pub.long_seq, 0, memory_order_relaxed);
     if ((seq & 1) == 0) {
         w->seen = seq;
         return moved ? LOOK_NS : 0;
@@ -84,6 +87,11 @@ static int64_t look(struct watched *w)
     if (moved) {
         w->seen = seq;
         w->since_ns = now;
+        w->since_ms = moon_clock_coarse_ms();
+    } else {
+        atomic_store_explicit(&w->pub.long_since_ms, w->since_ms,
+                              memory_order_relaxed);
+        atomic_store_explicit(&w->pub.long_seq, seq, memory_order_release);
     }
     int64_t limit =
         (int64_t)atomic_load_explicit(&slice->limit_ms, memory_order_relaxed) *

@@ -11,6 +11,7 @@
 #ifndef MOON_VM_BUDGET_H
 #define MOON_VM_BUDGET_H
 
+#include "base/clock.h"
 #include "base/compiler.h"
 #include "base/errcode.h"
 
@@ -52,6 +53,10 @@ struct moon_watch {
     struct lua_State *L;
     struct moon_trap *trap;
     _Atomic int *asleep; /* of the watchdog */
+    /* Written by the watchdog: the slice that two looks in a row have met, and
+     * the time of the first (moon_clock_coarse_ms). */
+    _Atomic uint32_t long_seq;
+    _Atomic uint64_t long_since_ms;
     struct moon_budget *budget;
 };
 
@@ -88,11 +93,18 @@ static inline void moon_budget_enter(struct moon_watch *watch,
         moon_budget_wake(watch);
 }
 
-static inline void moon_budget_leave(struct moon_watch *watch)
+/* Milliseconds of wall time that the slice took, to about 20 ms; 0 when it was
+ * shorter than the watchdog can tell. Reads no clock then. */
+static inline uint64_t moon_budget_leave(struct moon_watch *watch)
 {
     uint32_t seq =
         atomic_load_explicit(&watch->slice->seq, memory_order_relaxed);
     atomic_store_explicit(&watch->slice->seq, seq + 1, memory_order_release);
+    if (MOON_LIKELY(atomic_load_explicit(&watch->long_seq,
+                                         memory_order_acquire) != seq))
+        return 0;
+    return moon_clock_coarse_ms() -
+           atomic_load_explicit(&watch->long_since_ms, memory_order_relaxed);
 }
 
 /* Trips the VM from the thread that runs it: memory cap, timeout, cancel. To

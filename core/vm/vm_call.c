@@ -1,4 +1,3 @@
-#include "base/clock.h"
 #include "base/log.h"
 #include "http/problem.h"
 #include "vm/vm_internal.h"
@@ -357,12 +356,10 @@ void moon_vm_call_resume(struct moon_vm *vm, struct moon_task *task, int nargs)
     if (MOON_UNLIKELY(task->cancel != MOON_TRIP_NONE))
         moon_budget_trip(co, &vm->trap, (enum moon_trip)task->cancel,
                          timeout_of(vm, task));
-    uint64_t began = moon_clock_coarse_ms();
     moon_budget_enter(vm->watch, co, &vm->trap, task->cpu_limit_ms);
     int status = lua_resume(co, nargs);
-    moon_budget_leave(vm->watch);
+    uint64_t took = moon_budget_leave(vm->watch);
     moon_task_set_running(NULL);
-    uint64_t took = moon_clock_coarse_ms() - began;
     if (MOON_UNLIKELY(took >= vm->options.config->slow_slice_ms))
         warn_slow(task, took);
     if (MOON_LIKELY(status == LUA_YIELD)) {
