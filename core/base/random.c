@@ -1,5 +1,7 @@
 #include "base/random.h"
 
+#include "base/compiler.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,10 +36,8 @@ void moon_random_reseed(void)
     state[0] |= 1; /* all zero is the one state that never leaves itself */
 }
 
-uint64_t moon_random_fast(void)
+static uint64_t next(void)
 {
-    if (state[0] == 0 && state[1] == 0 && state[2] == 0 && state[3] == 0)
-        moon_random_reseed();
     uint64_t result = rotl(state[1] * 5, 7) * 9;
     uint64_t t = state[1] << 17;
     state[2] ^= state[0];
@@ -47,4 +47,12 @@ uint64_t moon_random_fast(void)
     state[2] ^= t;
     state[3] = rotl(state[3], 45);
     return result;
+}
+
+void moon_random_fast(uint64_t out[2])
+{
+    if (MOON_UNLIKELY((state[0] | state[1] | state[2] | state[3]) == 0))
+        moon_random_reseed();
+    out[0] = next();
+    out[1] = next();
 }

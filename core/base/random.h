@@ -9,9 +9,9 @@
 /* getrandom(2); never fails (exits if the kernel has no entropy source). */
 void moon_random_bytes(void *to, size_t len);
 
-/* xoshiro256** (Blackman and Vigna), one per thread; seeds itself, and again
- * after a fork. */
-uint64_t moon_random_fast(void);
+/* 128 bits of xoshiro256** (Blackman and Vigna), one generator per thread;
+ * seeds itself, and again after a fork. */
+void moon_random_fast(uint64_t out[2]);
 /* Call in a child right after fork, so that it does not repeat its parent. */
 void moon_random_reseed(void);
 

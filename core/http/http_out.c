@@ -32,13 +32,12 @@ static char *put_str(char *to, struct moon_str s)
 
 static char *put_u64(char *to, uint64_t value)
 {
-    char digits[20];
-    size_t at = sizeof(digits);
-    do {
-        digits[--at] = (char)('0' + value % 10);
-        value /= 10;
-    } while (value != 0);
-    return put(to, digits + at, sizeof(digits) - at);
+    char *end = to + 1;
+    for (uint64_t rest = value; rest >= 10; rest /= 10)
+        end++;
+    for (char *at = end; at > to; value /= 10)
+        *--at = (char)('0' + value % 10);
+    return end;
 }
 
 static char *put_date(char *to)

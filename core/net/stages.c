@@ -23,7 +23,8 @@ static void put_hex(char *to, moon_bytes16 nibbles)
 /* All at once; the order of the digits does not matter: they are random. */
 static void make_id(struct moon_exchange *x)
 {
-    uint64_t bits[2] = {moon_random_fast(), moon_random_fast()};
+    uint64_t bits[2];
+    moon_random_fast(bits);
     moon_bytes16 bytes;
     memcpy(&bytes, bits, sizeof(bytes));
     put_hex(x->request_id_text, bytes & 15);
