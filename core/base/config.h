@@ -37,30 +37,41 @@
     X(STRING, userz, "user", "", "name", MOON_CONFIG_RESTART)                  \
     X(STRING, run_dirz, "run_dir", "", "", MOON_CONFIG_RESTART)                \
     X(STRING, state_dirz, "state_dir", "", "", MOON_CONFIG_RESTART)            \
-    X(URL, redis_urlz, "redis.url", "", MOON_CONFIG_REDIS_URLS, 0)             \
+    X(URL, redis_urlz, "redis.url", "", MOON_CONFIG_REDIS_URLS,                \
+      MOON_CONFIG_LATER)                                                       \
     X(DURATION, redis_connect_timeout_ms, "redis.connect_timeout", "1s",       \
-      "10ms..60s", 0)                                                          \
-    X(DURATION, redis_timeout_ms, "redis.timeout", "250ms", "1ms..60s", 0)     \
+      "10ms..60s", MOON_CONFIG_LATER)                                          \
+    X(DURATION, redis_timeout_ms, "redis.timeout", "250ms", "1ms..60s",        \
+      MOON_CONFIG_LATER)                                                       \
     X(URL, session_urlz, "session.url", "",                                    \
-      "lmdb:|memory:|memcached://|" MOON_CONFIG_REDIS_URLS, 0)                 \
-    X(DURATION, session_idle_ms, "session.idle", "30m", "1s..366d|none", 0)    \
+      "lmdb:|memory:|memcached://|" MOON_CONFIG_REDIS_URLS, MOON_CONFIG_LATER) \
+    X(DURATION, session_idle_ms, "session.idle", "30m", "1s..366d|none",       \
+      MOON_CONFIG_LATER)                                                       \
     X(DURATION, session_absolute_ms, "session.absolute", "12h",                \
-      "1s..366d|none", 0)                                                      \
-    X(STRING, session_cookie_namez, "session.cookie.name", "", "name", 0)      \
+      "1s..366d|none", MOON_CONFIG_LATER)                                      \
+    X(STRING, session_cookie_namez, "session.cookie.name", "", "name",         \
+      MOON_CONFIG_LATER)                                                       \
     X(CHOICE, session_cookie_same_site, "session.cookie.same_site", "lax",     \
-      "lax|strict|none", 0)                                                    \
-    X(STRING, session_cookie_domainz, "session.cookie.domain", "", "", 0)      \
+      "lax|strict|none", MOON_CONFIG_LATER)                                    \
+    X(STRING, session_cookie_domainz, "session.cookie.domain", "", "",         \
+      MOON_CONFIG_LATER)                                                       \
     X(CHOICE, session_cookie_secure, "session.cookie.secure", "auto",          \
-      "auto|on|off", 0)                                                        \
-    X(URL, limits_urlz, "limits.url", "", MOON_CONFIG_REDIS_URLS, 0)           \
+      "auto|on|off", MOON_CONFIG_LATER)                                        \
+    X(URL, limits_urlz, "limits.url", "", MOON_CONFIG_REDIS_URLS,              \
+      MOON_CONFIG_LATER)                                                       \
     X(CHOICE, limits_on_store_error, "limits.on_store_error", "local",         \
-      "local|open|closed", 0)                                                  \
-    X(URL, cluster_urlz, "cluster.url", "", MOON_CONFIG_REDIS_URLS, 0)         \
-    X(STRING, secrets_newz, "secrets.new", "", "", MOON_CONFIG_SECRET)         \
-    X(STRING, secrets_oldz, "secrets.old", "", "", MOON_CONFIG_SECRET)         \
-    X(NETS, trusted_proxies, "trusted_proxies", "", "", 0)                     \
-    X(CHOICE, forwarded, "forwarded", "x-forwarded", "x-forwarded|rfc7239", 0) \
-    X(BOOL, proxy_protocol, "proxy_protocol", "off", "on|off", 0)              \
+      "local|open|closed", MOON_CONFIG_LATER)                                  \
+    X(URL, cluster_urlz, "cluster.url", "", MOON_CONFIG_REDIS_URLS,            \
+      MOON_CONFIG_LATER)                                                       \
+    X(STRING, secrets_newz, "secrets.new", "", "",                             \
+      MOON_CONFIG_SECRET | MOON_CONFIG_LATER)                                  \
+    X(STRING, secrets_oldz, "secrets.old", "", "",                             \
+      MOON_CONFIG_SECRET | MOON_CONFIG_LATER)                                  \
+    X(NETS, trusted_proxies, "trusted_proxies", "", "", MOON_CONFIG_LATER)     \
+    X(CHOICE, forwarded, "forwarded", "x-forwarded", "x-forwarded|rfc7239",    \
+      MOON_CONFIG_LATER)                                                       \
+    X(BOOL, proxy_protocol, "proxy_protocol", "off", "on|off",                 \
+      MOON_CONFIG_LATER)                                                       \
     X(SIZE, request_line_limit_bytes, "request_line_limit", "8k", "64..1m", 0) \
     X(SIZE, header_limit_bytes, "header_limit", "32k", "256..16m", 0)          \
     X(COUNT, header_count, "header_count", "100", "1..10000", 0)               \
@@ -85,26 +96,31 @@
     X(COUNT, max_connections, "max_connections", "auto", "1..100000000|auto",  \
       0)                                                                       \
     X(COUNT, max_connections_per_ip, "max_connections_per_ip", "none",         \
-      "1..100000000|none", 0)                                                  \
+      "1..100000000|none", MOON_CONFIG_LATER)                                  \
     X(COUNT, keepalive_requests, "keepalive_requests", "none",                 \
       "1..4000000000|none", 0)                                                 \
     X(COUNT, max_tasks, "max_tasks", "1000", "1..1000000", 0)                  \
-    X(DURATION, shed_lag_ms, "shed_lag", "500ms", "10ms..1h|none", 0)          \
-    X(STRING, upload_dirz, "upload.dir", "", "", 0)                            \
-    X(COUNT, upload_max_files, "upload.max_files", "20", "0..10000", 0)        \
-    X(SIZE, upload_max_file_bytes, "upload.max_file", "none", "1..1t|none", 0) \
-    X(DICTS, shared, "shared", "", "", 0)                                      \
+    X(DURATION, shed_lag_ms, "shed_lag", "500ms", "10ms..1h|none",             \
+      MOON_CONFIG_LATER)                                                       \
+    X(STRING, upload_dirz, "upload.dir", "", "", MOON_CONFIG_LATER)            \
+    X(COUNT, upload_max_files, "upload.max_files", "20", "0..10000",           \
+      MOON_CONFIG_LATER)                                                       \
+    X(SIZE, upload_max_file_bytes, "upload.max_file", "none", "1..1t|none",    \
+      MOON_CONFIG_LATER)                                                       \
+    X(DICTS, shared, "shared", "", "", MOON_CONFIG_LATER)                      \
     X(DURATION, drain_delay_ms, "drain_delay", "0", "0..1h", 0)                \
     X(DURATION, drain_idle_ms, "drain_idle", "15s", "0..1h", 0)                \
     X(DURATION, drain_timeout_ms, "drain_timeout", "30s", "0..1d", 0)          \
     X(DURATION, linger_ms, "linger", "1h", "0..366d", 0)                       \
     X(COUNT, max_generations, "max_generations", "3", "2..16", 0)              \
     X(DURATION, rollback_window_ms, "rollback.window", "none", "1s..1d|none",  \
-      0)                                                                       \
-    X(RATIO, rollback_error_ratio, "rollback.error_ratio", "0.1", "0..1", 0)   \
+      MOON_CONFIG_LATER)                                                       \
+    X(RATIO, rollback_error_ratio, "rollback.error_ratio", "0.1", "0..1",      \
+      MOON_CONFIG_LATER)                                                       \
     X(COUNT, quarantine_failures, "quarantine.failures", "none",               \
-      "1..1000000|none", 0)                                                    \
-    X(DURATION, quarantine_retry_ms, "quarantine.retry", "30s", "1s..1d", 0)   \
+      "1..1000000|none", MOON_CONFIG_LATER)                                    \
+    X(DURATION, quarantine_retry_ms, "quarantine.retry", "30s", "1s..1d",      \
+      MOON_CONFIG_LATER)                                                       \
     X(CHOICE, log_level, "log.level", "info", "debug|info|warn|error", 0)      \
     X(CHOICE, log_format, "log.format", "text", "text|json", 0)                \
     X(STRING, log_filez, "log.file", "stderr", "", 0)                          \
@@ -120,6 +136,7 @@
 enum {
     MOON_CONFIG_RESTART = 1, /* a reload cannot change it */
     MOON_CONFIG_SECRET = 2,  /* never printed */
+    MOON_CONFIG_LATER = 4,   /* checked and kept, but nothing uses it yet */
 };
 
 /* Values of the CHOICE keys, in the order of `allowed`. log.level and
@@ -232,6 +249,11 @@ MOON_MUST_CHECK enum moon_err moon_config_parse(struct moon_str bytes,
 uint32_t moon_config_restart_keys(const struct moon_config *before,
                                   const struct moon_config *after,
                                   struct moon_buf *out);
+
+/* Names of the keys that somebody set although this version does nothing with
+ * them, comma-separated, into `out`; how many. */
+uint32_t moon_config_later_keys(const struct moon_config *config,
+                                struct moon_buf *out);
 
 /* One value as text that moon_config_set takes; with `masked` set, secrets and
  * passwords in URLs are "***". `index` is a MOON_CONFIG_KEY_... */

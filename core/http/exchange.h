@@ -119,6 +119,9 @@ struct moon_exchange {
 
     /* for the log and the counters */
     uint64_t started_ns;   /* first byte */
+    uint64_t elapsed_ms;   /* by the loop's clock: when it began; from on_end
+                              on, how long it took */
+    bool streamed;         /* the body was sent in pieces: slow on purpose */
     uint64_t bytes_out;    /* body bytes */
     uint16_t status_sent;  /* 0: nothing sent */
     const char *wait_what; /* static text: what the task waits on, or NULL */

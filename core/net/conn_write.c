@@ -217,6 +217,7 @@ static enum moon_err op_stream_begin(struct moon_exchange *x)
     /* It may read the body while it answers: last chance to ask for it. */
     if (x->req.expect_continue && n->body_wanted && x->body.size == 0)
         moon_conn_send_continue(conn, n);
+    x->streamed = true;
     struct moon_out_head head = {.framing = MOON_OUT_NONE};
     if (moon_status_has_body(x->res.status))
         head.framing = x->req.minor > 0 ? MOON_OUT_CHUNKED : MOON_OUT_CLOSE;

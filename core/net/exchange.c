@@ -83,6 +83,8 @@ static void netx_reset(struct moon_netx *n, struct moon_conn *conn)
     x->client_gone = false;
     x->draining = n->server->draining;
     x->started_ns = n->server->now_ns;
+    x->elapsed_ms = uv_now(n->server->loop);
+    x->streamed = false;
     x->bytes_out = 0;
     x->status_sent = 0;
     x->wait_what = NULL;
@@ -132,6 +134,7 @@ void moon_netx_end(struct moon_netx *n)
     struct moon_server *server = n->server;
     struct moon_exchange *x = &n->x;
     moon_timer_clear(&n->timer);
+    x->elapsed_ms = uv_now(server->loop) - x->elapsed_ms;
     if (n->announced)
         server->handler.on_end(server->handler.ctx, x);
     if (x->prev != NULL)

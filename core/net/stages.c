@@ -191,7 +191,8 @@ static bool wants_log(const struct moon_exchange *x,
 void moon_stages_log(struct moon_exchange *x, const struct moon_config *config)
 {
     char status[8], bytes[24], ms[24], generation[24];
-    if (!wants_log(x, config))
+    bool slow = x->elapsed_ms >= config->log_slow_ms && !x->streamed;
+    if (MOON_LIKELY(!slow) && !wants_log(x, config))
         return;
     int status_len = snprintf(status, sizeof(status), "%u", x->status_sent);
     int bytes_len = snprintf(bytes, sizeof(bytes), "%llu",
@@ -215,6 +216,7 @@ void moon_stages_log(struct moon_exchange *x, const struct moon_config *config)
         {MOON_STR("generation"), moon_str(generation, (size_t)generation_len),
          true},
     };
-    moon_log_fields(MOON_LOG_INFO, MOON_STR("access"), fields,
-                    MOON_COUNT(fields));
+    moon_log_fields(slow ? MOON_LOG_WARN : MOON_LOG_INFO,
+                    slow ? MOON_STR("slow request") : MOON_STR("access"),
+                    fields, MOON_COUNT(fields));
 }

@@ -15,7 +15,8 @@ MOON_MUST_CHECK enum moon_err moon_stages_begin(struct moon_exchange *x);
  * are set, the answer is an empty 204. */
 bool moon_stages_preflight(struct moon_exchange *x);
 
-/* One line, if the scope and the configuration want one. */
+/* One line, if the scope and the configuration want one; a warning in its
+ * place if the request took log.slow or longer. */
 void moon_stages_log(struct moon_exchange *x, const struct moon_config *config);
 
 #endif

@@ -109,3 +109,23 @@ def test_group_overrules(node):
     response = node.get("/open/x", {"Origin": "https://any.example"})
     assert response.header("Access-Control-Allow-Origin") == "*"
     assert response.header("Access-Control-Allow-Credentials") is None
+
+
+def test_slow_requests_are_named(start):
+    node = start("""
+app:get("/slow", function() moonshine.sleep(0.2) return "slow" end)
+app:get("/quick", function() return "quick" end)
+app:get("/stream", function(c)
+    c:stream(function(write) moonshine.sleep(0.2) write("x") end)
+end)
+""", settings={"log.access": "off", "log.slow": "100ms"})
+    for path in ("/quick", "/stream", "/slow"):
+        assert node.get(path).status == 200
+    node.wait_log(r"slow request .*target=/slow")
+    assert "/quick" not in node.log() and "/stream" not in node.log()
+
+
+def test_keys_without_use_are_said(start):
+    node = start('app:get("/", function() return "ok" end)',
+                 settings={"shed_lag": "1s"})
+    assert "shed_lag: this version has no use for it" in node.log()
