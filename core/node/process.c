@@ -23,12 +23,34 @@ void moon_process_signal_set(sigset_t *set)
         sigaddset(set, signals[i]);
 }
 
+static void do_nothing(int sig)
+{
+    (void)sig;
+}
+
+/* Those that nobody means for us, and that end a process which says nothing
+ * about them: timers that are not ours, a file beyond its size limit (the
+ * write then fails with EFBIG). A handler, for what is ignored would stay
+ * ignored in the programs that an application starts. */
+static void outlive_stray_signals(void)
+{
+    static const int signals[] = {SIGALRM, SIGVTALRM, SIGPROF, SIGIO,
+                                  SIGPWR,  SIGSTKFLT, SIGXFSZ};
+    struct sigaction action = {.sa_handler = do_nothing,
+                               .sa_flags = SA_RESTART};
+    for (size_t i = 0; i < MOON_COUNT(signals); i++)
+        (void)sigaction(signals[i], &action, NULL);
+    for (int sig = SIGRTMIN; sig <= SIGRTMAX; sig++)
+        (void)sigaction(sig, &action, NULL);
+}
+
 void moon_process_block_signals(void)
 {
     sigset_t set;
     moon_process_signal_set(&set);
     (void)sigprocmask(SIG_BLOCK, &set, NULL);
     (void)signal(SIGPIPE, SIG_IGN);
+    outlive_stray_signals();
 }
 
 static bool is_kept(int fd, const int *keep, size_t keep_count)

@@ -14,7 +14,8 @@
 
 /* The signals that a node handles, through a signalfd. */
 void moon_process_signal_set(sigset_t *set);
-/* First thing in the master: blocks them and ignores SIGPIPE. */
+/* First thing in the master: blocks them, ignores SIGPIPE, and lets no other
+ * signal that is not an error end the process. */
 void moon_process_block_signals(void);
 
 /* fork, with what every child does first: its own random numbers, and all

@@ -363,6 +363,24 @@ def test_bodies_in_memory_are_bounded(start):
 
 # Limits of the process
 
+def test_no_room_for_a_body(start):
+    """A full disk, here a limit on the size of files, costs that request."""
+    node = start('app:post("/", function(c) return tostring(#c:body()) end)')
+    worker, = node.children()
+    before = resource.prlimit(worker, resource.RLIMIT_FSIZE)
+    with node.connect() as other:
+        resource.prlimit(worker, resource.RLIMIT_FSIZE, (200000, before[1]))
+        assert node.request("POST", "/", body="x" * 150000).text == "150000"
+        refused = node.request("POST", "/", body="x" * 300000)
+        assert refused.status == 503
+        assert "no room for the request body" in refused.text
+        assert node.request("POST", "/", body="x" * 60000).text == "60000"
+        resource.prlimit(worker, resource.RLIMIT_FSIZE, before)
+        assert other.request("POST", "/", body="x" * 300000).text == "300000"
+    node.wait_log("cannot spool a request body: File too large")
+    assert node.children() == [worker]
+
+
 def test_no_descriptors_left(start):
     """Idle connections make room; nobody is refused, nothing spins."""
     node = start(APP)

@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+from support.admin import Admin
 from support.client import Client, build
 from support.node import eventually
 
@@ -186,10 +187,16 @@ def test_admin_answers_with_all_workers_dead(start):
 def test_worker_ignores_stray_signals(start):
     node = start(APP)
     worker = node.children()[0]
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
+    strays = [signal.SIGPIPE, signal.SIGALRM, signal.SIGVTALRM,
+              signal.SIGPROF, signal.SIGIO, signal.SIGPWR, signal.SIGXFSZ,
+              *range(signal.SIGRTMIN, signal.SIGRTMAX + 1)]
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, *strays):
         os.kill(worker, number)
     assert node.get("/").text == "hello"
     assert node.children() == [worker]
+    for number in strays:
+        os.kill(node.pid, number)
+    assert Admin(node).status()["worker_restarts"] == 0
 
 
 def test_master_killed_takes_its_workers(start):
