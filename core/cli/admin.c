@@ -275,15 +275,17 @@ static void add_token(struct moon_buf *request)
     moon_buf_deinit(&token);
 }
 
+/* With --json, what the node says is the output, a refusal too. */
 static int print_answer(const struct moon_command *command,
-                        const struct moon_admin_target *target, int status,
-                        struct moon_str body)
+                        const struct moon_admin_target *target, bool json,
+                        int status, struct moon_str body)
 {
     bool good = status == 200;
-    FILE *to = good ? stdout : stderr;
-    if (!good)
+    bool plain = good || (json && body.len > 0 && body.ptr[0] == '{');
+    FILE *to = plain ? stdout : stderr;
+    if (!plain)
         (void)fprintf(to, "moonshine %s: %s: ", command->namez, target->namez);
-    if (status == 401 || status == 403)
+    if (!plain && (status == 401 || status == 403))
         (void)fprintf(to, "not allowed; is MOONSHINE_ADMIN_TOKEN the token of "
                           "that node?\n");
     else if (body.len == 0)
@@ -327,7 +329,8 @@ int moon_admin_request(const struct moon_command *command,
         (void)close(fd);
         exit_code =
             err == MOON_OK
-                ? print_answer(command, target, status, moon_buf_str(&body))
+                ? print_answer(command, target, args->json, status,
+                               moon_buf_str(&body))
                 : moon_command_failed(command, "%s: no answer: %s",
                                       target->namez, moon_err_text(err));
     }

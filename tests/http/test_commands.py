@@ -220,6 +220,11 @@ def test_json_answers(start):
     answer = json.loads(node.command("reload", "--json").stdout)
     assert answer["ok"] is True
     assert "generation 2" in answer["message"]
+    node.rewrite("app:get(")
+    refused = node.command("reload", "--json")
+    assert refused.returncode == 1 and refused.stderr == ""
+    answer = json.loads(refused.stdout)
+    assert answer["ok"] is False and "app.lua:2" in answer["error"]
 
 
 def test_requests_in_flight_are_listed(start):
