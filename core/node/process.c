@@ -11,8 +11,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#define FILES_MAX ((rlim_t)1 << 20)
 
 void moon_process_signal_set(sigset_t *set)
 {
@@ -51,6 +54,15 @@ void moon_process_block_signals(void)
     (void)sigprocmask(SIG_BLOCK, &set, NULL);
     (void)signal(SIGPIPE, SIG_IGN);
     outlive_stray_signals();
+}
+
+void moon_process_raise_descriptors(void)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur >= FILES_MAX)
+        return;
+    files.rlim_cur = files.rlim_max < FILES_MAX ? files.rlim_max : FILES_MAX;
+    (void)setrlimit(RLIMIT_NOFILE, &files);
 }
 
 static bool is_kept(int fd, const int *keep, size_t keep_count)

@@ -17,6 +17,9 @@ void moon_process_signal_set(sigset_t *set);
 /* First thing in the master: blocks them, ignores SIGPIPE, and lets no other
  * signal that is not an error end the process. */
 void moon_process_block_signals(void);
+/* As many descriptors as the hard limit allows, up to a million: the soft one
+ * is low (1024) only for programs that use select. */
+void moon_process_raise_descriptors(void);
 
 /* fork, with what every child does first: its own random numbers, and all
  * descriptors closed but 0 to 2, the log's and the `keep` ones. The child must

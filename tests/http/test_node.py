@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import threading
 
@@ -197,6 +198,18 @@ def test_worker_ignores_stray_signals(start):
     for number in strays:
         os.kill(node.pid, number)
     assert Admin(node).status()["worker_restarts"] == 0
+
+
+def test_descriptors_up_to_the_hard_limit(start):
+    """The soft limit of a shell, 1024, would allow 819 connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    try:
+        node = start(APP)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    now, _ = resource.prlimit(node.children()[0], resource.RLIMIT_NOFILE)
+    assert now == min(hard, 1 << 20)
 
 
 def test_master_killed_takes_its_workers(start):
