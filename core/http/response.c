@@ -4,9 +4,10 @@
 
 enum { FIRST_FIELDS = 8 };
 
-void moon_response_init(struct moon_response *res)
+void moon_response_init(struct moon_response *res, struct moon_out_field *first,
+                        uint32_t cap)
 {
-    *res = (struct moon_response){0};
+    *res = (struct moon_response){.fields = first, .field_cap = cap};
 }
 
 /* Framing and the connection belong to http_out. */

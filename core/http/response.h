@@ -19,14 +19,16 @@ struct moon_response {
     bool close;      /* Connection: close asked for */
     uint32_t field_count, field_cap;
     uint32_t copied_bytes;         /* of names and values, replaced ones too */
-    struct moon_out_field *fields; /* in the arena */
+    struct moon_out_field *fields; /* in the arena, or the owner's first */
 };
 
 /* Names and values of one response together: no client takes more, and an
  * endless loop of additions must end. */
 enum { MOON_RESPONSE_FIELDS_MAX = 64 * 1024 };
 
-void moon_response_init(struct moon_response *res);
+/* `first` is room for `cap` fields that the owner lends; may be NULL and 0. */
+void moon_response_init(struct moon_response *res, struct moon_out_field *first,
+                        uint32_t cap);
 /* Replaces all fields of that name (any case) by one; value.ptr NULL removes
  * them. MOON_EFULL beyond MOON_RESPONSE_FIELDS_MAX bytes. */
 MOON_MUST_CHECK enum moon_err moon_response_set(struct moon_response *res,

@@ -65,7 +65,7 @@ static void netx_reset(struct moon_netx *n, struct moon_conn *conn)
     x->peer = conn->peer;
     x->held_by_app = false;
     x->state = MOON_X_HEAD;
-    moon_response_init(&x->res);
+    moon_response_init(&x->res, n->fields, MOON_COUNT(n->fields));
     x->body = (struct moon_request_body){.limit_bytes = 1024 * 1024, .fd = -1};
     x->generation = NULL;
     x->app_table = NULL;

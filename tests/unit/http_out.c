@@ -52,7 +52,7 @@ struct fixture {
 static void begin(struct fixture *fix)
 {
     moon_arena_init(&fix->arena, NULL, 0);
-    moon_response_init(&fix->res);
+    moon_response_init(&fix->res, NULL, 0);
     fix->out = (struct moon_buf){0};
 }
 

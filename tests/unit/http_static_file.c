@@ -186,7 +186,7 @@ static void plan(const struct moon_static_file *file, const char *method,
     struct moon_str range = MOON_STR("none"), value;
     size_t used;
     moon_arena_init(&arena, NULL, 0);
-    moon_response_init(&res);
+    moon_response_init(&res, NULL, 0);
     moon_http_in_start(&in, &req, &arena, &limits);
     assert_int_equal(moon_http_in_feed(&in, bytes, 0, (size_t)at, &used),
                      MOON_IN_HEAD);
