@@ -462,6 +462,23 @@ void moon_reload_child_died(struct moon_child *child, int status)
     }
 }
 
+/* Nobody answers for a worker that has not voted. */
+static void fail_late(struct moon_master *master)
+{
+    char text[160];
+    struct moon_buf late = {0};
+    for (uint32_t i = 0; i < master->place_count; i++) {
+        const struct moon_child *child = master->places[i].child;
+        if (child != NULL && child->prepare_txn == master->reload.txn &&
+            !child->voted)
+            moon_buf_printf(&late, "%s%u", late.len > 0 ? ", " : "", i + 1);
+    }
+    (void)snprintf(text, sizeof(text), "not loaded in time by worker %.*s",
+                   MOON_STR_ARG(moon_buf_str(&late)));
+    moon_buf_deinit(&late);
+    fail(master, moon_strz(text));
+}
+
 void moon_reload_tick(struct moon_master *master)
 {
     struct moon_reload *reload = &master->reload;
@@ -469,7 +486,7 @@ void moon_reload_tick(struct moon_master *master)
         return;
     reload->deadline_ms = 0;
     if (reload->phase == MOON_RELOAD_VOTING)
-        fail(master, MOON_STR("not all workers could load it in time"));
+        fail_late(master);
     else if (reload->phase == MOON_RELOAD_COMMITTING &&
              (!is_start(reload) || moon_supervise_ready(master, 0) > 0))
         succeed(master); /* decided; whoever is late comes up on it */
