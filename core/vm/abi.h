@@ -59,9 +59,9 @@ uint32_t moon_task_spawn(bool in_request);
 /* Ends a task from outside: its pending operation is cancelled and an error
  * raised in it. */
 bool moon_task_cancel(uint32_t task);
-/* Marks the running task as a timer loop: ended at once when its generation
- * retires. */
-void moon_task_set_timer(void);
+/* Marks the running task as a timer between two runs: ended at once when its
+ * generation retires. */
+void moon_task_set_timer(bool idle);
 /* The app's on_start and checks are over (ok) or failed with this text. */
 void moon_vm_started(bool ok, const char *text, size_t len);
 /* Where app:check reaches the app it checks ("@name"), or NULL. */

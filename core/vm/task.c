@@ -100,7 +100,7 @@ void moon_task_release(struct moon_task *task)
     task->slot = 0;
     task->arg = 0;
     task->cancel = MOON_TRIP_NONE;
-    task->is_timer = task->in_request = task->parked = task->unpark_kept =
+    task->idle_timer = task->in_request = task->parked = task->unpark_kept =
         false;
     task->wait_what = NULL;
     task->prev = NULL;
@@ -374,8 +374,8 @@ bool moon_task_cancel(uint32_t number)
     return true;
 }
 
-void moon_task_set_timer(void)
+void moon_task_set_timer(bool idle)
 {
     if (running != NULL)
-        running->is_timer = true;
+        running->idle_timer = idle;
 }

@@ -46,7 +46,8 @@ struct moon_task {
     uint32_t number; /* index in the VM's table + 1, and a serial above */
     enum moon_task_state state;
     enum moon_main_kind kind;
-    bool is_timer, in_request, parked, unpark_kept;
+    bool idle_timer; /* between two runs: ends at once with its VM */
+    bool in_request, parked, unpark_kept;
     bool fresh;               /* main is on co's stack, never resumed yet */
     uint8_t cancel;           /* enum moon_trip to raise at the next resume */
     const char *cancel_kindz; /* static: what the failure is called */

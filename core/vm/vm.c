@@ -286,7 +286,7 @@ void moon_vm_retire(struct moon_vm *vm)
         return;
     }
     for (struct moon_task *task = vm->live; task != NULL; task = task->next) {
-        if (task->is_timer)
+        if (task->idle_timer)
             moon_task_kill(task, MOON_TRIP_CANCELLED, "retired");
     }
     if (!started || queue_boot(vm, 3) != MOON_OK)

@@ -13,18 +13,25 @@ local M = { worker_id = 0 }
 local Timer = {}
 Timer.__index = Timer
 
+local function is_over(timer)
+    return timer.cancelled or C.moon_vm_stopping()
+end
+
+-- Between two runs the timer ends at once when its code is replaced; a run in
+-- progress goes on to its end.
 local function loop(timer)
-    C.moon_task_set_timer()
     if timer.now then
         timer.now = false
         timer.call()
     end
-    while not timer.cancelled do
+    while not is_over(timer) do
         timer.next = math.max(timer.next + timer.interval, C.moon_lua_clock())
+        C.moon_task_set_timer(true)
         while not timer.cancelled and timer.next > C.moon_lua_clock() do
             wait.park(timer.next - C.moon_lua_clock(), "timer")
         end
-        if not timer.cancelled then
+        C.moon_task_set_timer(false)
+        if not is_over(timer) then
             timer.call()
         end
     end

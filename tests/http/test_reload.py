@@ -261,6 +261,55 @@ def test_request_in_flight_finishes_on_its_code(start):
                "the old generation is gone")
 
 
+TIMERS = SAY + """
+    local function say(what)
+        moonshine.log.info(what .. " " .. moonshine.generation())
+    end
+    moonshine.every("20ms", function() say("tick") end, { scope = "worker" })
+    moonshine.every("20ms", function()
+        say("begin")
+        moonshine.sleep("300ms")
+        say("end")
+    end, { scope = "worker" })
+    moonshine.spawn(function()
+        say("spawned")
+        moonshine.sleep("400ms")
+        say("done")
+    end)"""
+
+
+def test_timers_belong_to_their_generation(start):
+    """The old ones stop, but what they are at goes on to its end."""
+    node = start(TIMERS % "one")
+    node.wait_log("begin 1")
+    node.rewrite(TIMERS % "two")
+    admin = Admin(node)
+    assert admin.reload()[0]
+    node.wait_log("end 2")
+    eventually(lambda: admin.workers()[0]["generations_live"] == 1,
+               "the old generation is gone")
+    log = node.log()
+    for old, new in (("tick 1", "tick 2"), ("begin 1", "begin 2"),
+                     ("spawned 1", "spawned 2")):
+        assert log.rindex(old) < log.index(new)
+    assert log.count("begin 1") == log.count("end 1")
+    assert log.count("done 1") == 1
+
+
+def test_timer_in_the_middle_is_cancelled_in_the_end(start):
+    node = start("""moonshine.every("10ms", function()
+        moonshine.log.info("begin")
+        moonshine.sleep(60)
+    end, { scope = "worker" }) """ + SAY % "one",
+                 settings={"drain_timeout": "200ms"})
+    node.wait_log("begin")
+    node.rewrite(SAY % "two")
+    admin = Admin(node)
+    assert admin.reload()[0]
+    eventually(lambda: admin.workers()[0]["generations_live"] == 1,
+               "the old generation is gone")
+
+
 STREAM = """
     app:get("/stream", function(c)
         c:stream(function(write)
