@@ -39,8 +39,8 @@ MOON_MUST_CHECK enum moon_err moon_keep_commit(int dir_fd, pid_t owner);
 void moon_keep_abort(int dir_fd, pid_t owner);
 /* At start: removes what other owners, now dead, have left. */
 void moon_keep_clean(int dir_fd, pid_t owner);
-/* Removes the newest `drop` (a rollback has left them). */
-void moon_keep_drop(int dir_fd, uint32_t drop);
+/* Removes the newest `count` (a rollback has left them). */
+void moon_keep_drop(int dir_fd, uint32_t count);
 /* Whether what is kept is of the application at this path. */
 bool moon_keep_is_of(int dir_fd, const char *appz);
 /* It is from now on: what is kept of another one goes. */

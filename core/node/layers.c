@@ -85,10 +85,12 @@ enum moon_err moon_app_paths_init(struct moon_app_paths *paths,
     if (appz == NULL)
         return MOON_ENOMEM;
     enum moon_err err = split_app(paths, appz, error);
-    if (err == MOON_OK &&
-        asprintf(&paths->appz, "%s/%s", paths->dirz, paths->filez) < 0) {
-        paths->appz = NULL;
-        err = MOON_ENOMEM;
+    if (err == MOON_OK) {
+        char *textz;
+        if (asprintf(&textz, "%s/%s", paths->dirz, paths->filez) < 0)
+            err = MOON_ENOMEM;
+        else
+            paths->appz = textz;
     }
     if (err == MOON_OK && options->configz != NULL) {
         paths->configz = absolute(options->configz);
