@@ -323,12 +323,10 @@ static enum moon_err begin(struct moon_dial *dial, struct moon_str host)
     }
     memcpy(hostz, host.ptr, host.len);
     hostz[host.len] = '\0';
-    if (uv_ip4_addr(hostz, dial->port, &literal.addr.in4) == 0)
-        add_target(dial, &literal.addr.any);
-    else if (uv_ip6_addr(hostz, dial->port, &literal.addr.in6) == 0)
-        add_target(dial, &literal.addr.any);
-    else
+    if (uv_ip4_addr(hostz, dial->port, &literal.addr.in4) != 0 &&
+        uv_ip6_addr(hostz, dial->port, &literal.addr.in6) != 0)
         return look_up(dial, hostz);
+    add_target(dial, &literal.addr.any);
     return try_next(dial);
 }
 
