@@ -45,6 +45,7 @@ struct moon_vm {
     struct moon_task *ready_first, *ready_last;
     uv_idle_t ready_handle, collect_handle;
     int cycles_wanted; /* collector cycles still to run, see vm_collect.c */
+    size_t used_before_cycle;
     uint32_t open_handles;
 
     struct moon_slot **slots; /* by number - 1; owned */

@@ -213,9 +213,9 @@ def test_hogs_again_and_again(node):
 
     def resident():
         with open(f"/proc/{worker[0]}/statm") as statm:
-            return int(statm.read().split()[1]) * 4096 < 300 * 2**20
+            return int(statm.read().split()[1]) * 4096 < 16 * 2**20
 
-    # What a closed VM held goes back to the system; AddressSanitizer keeps
+    # What the hogs held goes back to the system; AddressSanitizer keeps
     # freed memory for a while to see who still uses it.
     if not node.sanitized():
         eventually(resident, "memory is given back")
