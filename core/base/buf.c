@@ -70,6 +70,31 @@ void moon_buf_printf(struct moon_buf *buf, const char *fmt, ...)
     va_end(args);
 }
 
+void moon_buf_add_html(struct moon_buf *buf, struct moon_str s)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        switch (s.ptr[i]) {
+        case '&':
+            moon_buf_addz(buf, "&amp;");
+            break;
+        case '<':
+            moon_buf_addz(buf, "&lt;");
+            break;
+        case '>':
+            moon_buf_addz(buf, "&gt;");
+            break;
+        case '"':
+            moon_buf_addz(buf, "&quot;");
+            break;
+        case '\'':
+            moon_buf_addz(buf, "&#39;");
+            break;
+        default:
+            moon_buf_add_char(buf, s.ptr[i]);
+        }
+    }
+}
+
 void moon_buf_add_json(struct moon_buf *buf, struct moon_str s)
 {
     const unsigned char *bytes = (const unsigned char *)s.ptr;

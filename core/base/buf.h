@@ -68,6 +68,10 @@ static inline struct moon_str moon_buf_str(const struct moon_buf *buf)
     return moon_str(buf->ptr, buf->len);
 }
 
+/* With & < > " ' as character references: safe in text and in quoted
+ * attributes. */
+void moon_buf_add_html(struct moon_buf *buf, struct moon_str s);
+
 /* Text of a JSON string with its quotes; bytes that are not UTF-8 become
  * U+FFFD. */
 void moon_buf_add_json(struct moon_buf *buf, struct moon_str s);

@@ -3,31 +3,6 @@
 #include "http/negotiate.h"
 #include "http/status.h"
 
-static void put_html(struct moon_buf *out, struct moon_str text)
-{
-    for (size_t i = 0; i < text.len; i++) {
-        switch (text.ptr[i]) {
-        case '&':
-            moon_buf_addz(out, "&amp;");
-            break;
-        case '<':
-            moon_buf_addz(out, "&lt;");
-            break;
-        case '>':
-            moon_buf_addz(out, "&gt;");
-            break;
-        case '"':
-            moon_buf_addz(out, "&quot;");
-            break;
-        case '\'':
-            moon_buf_addz(out, "&#39;");
-            break;
-        default:
-            moon_buf_add_char(out, text.ptr[i]);
-        }
-    }
-}
-
 static void write_html(int status, struct moon_str reason,
                        struct moon_str detail, struct moon_str request_id,
                        struct moon_buf *out)
@@ -39,12 +14,12 @@ static void write_html(int status, struct moon_str reason,
                     status, MOON_STR_ARG(reason), status, MOON_STR_ARG(reason));
     if (detail.len > 0) {
         moon_buf_addz(out, "<p>");
-        put_html(out, detail);
+        moon_buf_add_html(out, detail);
         moon_buf_addz(out, "</p>\n");
     }
     if (request_id.len > 0) {
         moon_buf_addz(out, "<p><small>Request ");
-        put_html(out, request_id);
+        moon_buf_add_html(out, request_id);
         moon_buf_addz(out, "</small></p>\n");
     }
 }

@@ -2,25 +2,6 @@
 
 #include "http/problem.h"
 
-static void add_escaped(struct moon_buf *out, struct moon_str text)
-{
-    for (size_t i = 0; i < text.len; i++) {
-        switch (text.ptr[i]) {
-        case '<':
-            moon_buf_addz(out, "&lt;");
-            break;
-        case '>':
-            moon_buf_addz(out, "&gt;");
-            break;
-        case '&':
-            moon_buf_addz(out, "&amp;");
-            break;
-        default:
-            moon_buf_add_char(out, text.ptr[i]);
-        }
-    }
-}
-
 static void write_page(struct moon_buf *out, struct moon_str error)
 {
     struct moon_str rest;
@@ -33,9 +14,9 @@ static void write_page(struct moon_buf *out, struct moon_str error)
                   "1em } pre { background: #f4f4f6; padding: 1em; overflow: "
                   "auto }</style></head><body>\n<h1>The code does not "
                   "load</h1>\n<p><b>");
-    add_escaped(out, first);
+    moon_buf_add_html(out, first);
     moon_buf_addz(out, "</b></p>\n<pre>");
-    add_escaped(out, rest);
+    moon_buf_add_html(out, rest);
     moon_buf_addz(out, "</pre>\n<p>Shown because the server runs with --dev. "
                        "Save a version that loads, and reload this page.</p>"
                        "\n</body></html>\n");

@@ -98,31 +98,6 @@ static void hex(struct moon_str in, struct moon_buf *out)
     out->len += in.len * 2;
 }
 
-static void html(struct moon_str in, struct moon_buf *out)
-{
-    for (size_t i = 0; i < in.len; i++) {
-        switch (in.ptr[i]) {
-        case '&':
-            moon_buf_addz(out, "&amp;");
-            break;
-        case '<':
-            moon_buf_addz(out, "&lt;");
-            break;
-        case '>':
-            moon_buf_addz(out, "&gt;");
-            break;
-        case '"':
-            moon_buf_addz(out, "&quot;");
-            break;
-        case '\'':
-            moon_buf_addz(out, "&#39;");
-            break;
-        default:
-            moon_buf_add_char(out, in.ptr[i]);
-        }
-    }
-}
-
 bool moon_lua_encode(int codec, const char *text, size_t len, moon_bytes *out)
 {
     struct moon_str in = moon_str(text, len);
@@ -141,7 +116,7 @@ bool moon_lua_encode(int codec, const char *text, size_t len, moon_bytes *out)
         moon_percent_encode(in, buf);
         break;
     default:
-        html(in, buf);
+        moon_buf_add_html(buf, in);
     }
     return finish(out);
 }
