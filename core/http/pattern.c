@@ -111,7 +111,8 @@ static enum moon_err parse_type(struct moon_pattern_part *part,
     if (open == NULL)
         return MOON_OK;
     size_t before = (size_t)(open - part->text.ptr);
-    type = moon_str(open + 1, part->text.len - before - 1);
+    struct moon_str given = moon_str(open, part->text.len - before);
+    type = moon_str(open + 1, given.len - 1);
     part->text.len = before;
     if (type.len > 0 && type.ptr[type.len - 1] == '>') {
         type.len--;
@@ -124,8 +125,8 @@ static enum moon_err parse_type(struct moon_pattern_part *part,
     }
     return refuse(failure,
                   "parameter '%.*s': the type must be <int>, <uuid> "
-                  "or <alpha>",
-                  MOON_STR_ARG(part->text));
+                  "or <alpha>, not %.*s",
+                  MOON_STR_ARG(part->text), MOON_STR_ARG(given));
 }
 
 static enum moon_err parse_param(struct moon_pattern *out,

@@ -265,7 +265,7 @@ static void bad_patterns_are_explained(void **state)
         {"/:1a", "needs a name"},
         {"/:a-b", "needs a name"},
         {"/*", "needs a name"},
-        {"/:a<float>", "the type must be"},
+        {"/:a<float>", "<int>, <uuid> or <alpha>, not <float>"},
         {"/:a<int", "the type must be"},
         {"/*a/b", "must be the last"},
         {"/*a/", "must be the last"},
