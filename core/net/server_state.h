@@ -71,7 +71,7 @@ struct moon_netx {
     bool wants_output; /* stream_write said MOON_EAGAIN */
     bool told_gone;
     bool continue_sent;
-    bool probed; /* see moon_conn_hangup */
+    bool probed;                     /* see moon_conn_hangup */
     struct moon_out_field fields[8]; /* the answer's first */
     _Alignas(16) char block[MOON_EXCHANGE_ARENA];
 };

@@ -288,6 +288,7 @@ def test_timers_belong_to_their_generation(start):
     node.wait_log("end 2")
     eventually(lambda: admin.workers()[0]["generations_live"] == 1,
                "the old generation is gone")
+    node.wait_log("done 1")  # lines are written behind the news of status
     log = node.log()
     for old, new in (("tick 1", "tick 2"), ("begin 1", "begin 2"),
                      ("spawned 1", "spawned 2")):
