@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "vm/abi.h"
 #include "vm/safepoint.h"
+#include "vm/stack_guard.h"
 #include "vm/vm_internal.h"
 #include "vm/vm_native.h"
 
@@ -134,6 +135,7 @@ static int load_all(lua_State *L)
     stress_gc(L);
     moon_budget_install(L, &vm->trap);
     moon_safepoint_open(L);
+    moon_stack_guard_open(L);
     open_framework(L);
     arm_cycle_watch(L);
 
@@ -178,6 +180,7 @@ struct moon_vm *moon_vm_create(const struct moon_vm_options *options,
     (void)lua_atpanic(vm->L, panic);
 
     moon_vm_set_here(vm);
+    moon_stack_guard_here();
     moon_memory_begin_slice(&vm->memory, SIZE_MAX);
     if (options->watch != NULL)
         moon_budget_enter(options->watch, vm->L, &vm->trap,
@@ -232,6 +235,7 @@ enum moon_err moon_vm_attach(struct moon_vm *vm, uv_loop_t *loop,
     vm->open_handles = 2;
     vm->loop = loop;
     vm->watch = watch;
+    moon_stack_guard_here();
     return MOON_OK;
 }
 

@@ -14,7 +14,11 @@ local create, resume, status = coroutine.create, coroutine.resume, coroutine.sta
 local running, raw_yield, isyieldable = coroutine.running, coroutine.yield, coroutine.isyieldable
 local SENTINEL = wait.SENTINEL
 
--- Coroutines made by the application; those inside a framework call.
+-- Each coroutine that resumes another takes some of the C stack.
+local DEPTH_MAX = 1000
+
+-- Coroutines made by the application, with their depth within each other when
+-- resumed last; those inside a framework call.
 local made = setmetatable({}, { __mode = "k" })
 local waiting = setmetatable({}, { __mode = "k" })
 
@@ -38,7 +42,7 @@ end
 
 function M.create(fn)
     local co = create(fault.want(fn, "function", "coroutine.create: the argument"))
-    made[co] = true
+    made[co] = 0
     return co
 end
 
@@ -46,6 +50,11 @@ function M.resume(co, ...)
     if waiting[co] then
         return false, "cannot resume a coroutine that waits in a Moonshine call"
     end
+    local depth = (made[running()] or 0) + 1
+    if depth > DEPTH_MAX then
+        return false, "C stack overflow: too many coroutines within each other"
+    end
+    made[co] = depth
     return settle(co, resume(co, ...))
 end
 

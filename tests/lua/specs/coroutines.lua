@@ -116,4 +116,37 @@ return {
         support.raises("cannot wait here", string.gsub, "abc", "b", wrapped)
         nap()
     end,
+
+    ["coroutines within each other have an end"] = function()
+        local deepest = 0
+        local function dig(n)
+            deepest = n
+            return coroutine.wrap(dig)(n + 1)
+        end
+        local ok, message = pcall(dig, 0)
+        assert(not ok and message:find("C stack overflow", 1, true), message)
+        assert(deepest >= 200)
+        -- Those are gone: there is room again.
+        assert(coroutine.wrap(function() return "again" end)() == "again")
+    end,
+
+    ["callbacks of C functions within each other have an end"] = function()
+        local function replace()
+            return (("x"):gsub("x", replace))
+        end
+        local ok, message = pcall(replace)
+        assert(not ok and message:find("C stack overflow", 1, true), message)
+        local function dig(n)
+            return coroutine.wrap(function()
+                return (("x"):gsub("x", function() return dig(n + 1) end))
+            end)()
+        end
+        ok, message = pcall(dig, 0)
+        assert(not ok and message:find("C stack overflow", 1, true), message)
+        local function sort()
+            table.sort({ 1, 2, 3 }, sort)
+        end
+        assert(not pcall(sort))
+        assert(("a-b"):gsub("%-", "+") == "a+b")
+    end,
 }
