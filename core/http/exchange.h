@@ -113,7 +113,6 @@ struct moon_exchange {
 
     /* the application's */
     struct moon_task *task; /* the task that runs it now; vm's */
-    int lua_slot;           /* handle number in the VM; vm's */
     bool client_gone;       /* told, or found on write */
     bool draining;          /* the server asks streams to end */
 
@@ -127,7 +126,6 @@ struct moon_exchange {
     const char *wait_what; /* static text: what the task waits on, or NULL */
 
     struct moon_exchange *prev, *next; /* all live ones, for status */
-    void *timer;                       /* net's request timer */
 };
 
 /* The client's address as text. */

@@ -79,7 +79,6 @@ static void netx_reset(struct moon_netx *n, struct moon_conn *conn)
     x->match.param_count = 0;
     x->path = x->ip = x->scheme = x->host = x->request_id = MOON_STR_NONE;
     x->task = NULL;
-    x->lua_slot = 0;
     x->client_gone = false;
     x->draining = n->server->draining;
     x->started_ns = n->server->now_ns;

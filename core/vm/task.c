@@ -1,6 +1,5 @@
 #include "vm/task.h"
 
-#include "base/clock.h"
 #include "base/log.h"
 #include "vm/abi.h"
 #include "vm/vm_api_tcp.h"
@@ -184,7 +183,6 @@ enum moon_err moon_task_wait(struct moon_task *task, const char *what_z,
     task->wait_what = what_z;
     if (task->x != NULL)
         task->x->wait_what = what_z;
-    task->waiting_since_ns = moon_clock_ns();
     return MOON_OK;
 }
 

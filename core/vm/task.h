@@ -48,7 +48,6 @@ struct moon_task {
     enum moon_main_kind kind;
     bool idle_timer; /* between two runs: ends at once with its VM */
     bool in_request, parked, unpark_kept;
-    bool fresh;               /* main is on co's stack, never resumed yet */
     uint8_t cancel;           /* enum moon_trip to raise at the next resume */
     const char *cancel_kindz; /* static: what the failure is called */
     bool has_co;
@@ -60,7 +59,6 @@ struct moon_task {
     moon_task_undo *undo;
     void *undo_data;
     const char *wait_what;
-    uint64_t waiting_since_ns;
     uv_timer_t timer; /* park's deadline; initialised with the task */
     bool timer_open;
     struct moon_tcp *sockets;      /* connected for it, closed at its end */

@@ -78,7 +78,6 @@ static int new_coroutine(lua_State *L)
     task->co_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     task->co = co;
     task->has_co = true;
-    task->fresh = true;
     vm->stats.coroutines++;
     return 0;
 }
@@ -349,7 +348,6 @@ void moon_vm_call_resume(struct moon_vm *vm, struct moon_task *task, int nargs)
     task->wait_what = NULL;
     if (task->x != NULL)
         task->x->wait_what = NULL;
-    task->fresh = false;
     vm->stats.slices++;
     moon_memory_begin_slice(&vm->memory,
                             vm->options.config->request_memory_bytes);

@@ -33,7 +33,6 @@ struct moon_vm {
     lua_State *L;
     int main_ref, contexts_ref;
     enum moon_vm_phase phase;
-    bool started; /* on_start ran, so on_stop must */
 
     uv_loop_t *loop; /* NULL until attached */
     struct moon_watch *watch;
