@@ -1,12 +1,5 @@
 #include "net/server_state.h"
 
-#include "base/log.h"
-
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 size_t moon_body_unread(const struct moon_netx *n)
@@ -19,7 +12,8 @@ size_t moon_body_unread(const struct moon_netx *n)
 static bool count_memory(struct moon_netx *n)
 {
     struct moon_server *server = n->server;
-    uint64_t have = n->x.body.memory.cap + n->incoming.cap;
+    uint64_t have = n->x.body.memory.cap + n->incoming.cap +
+                    (n->spool != NULL ? moon_spool_memory(n->spool) : 0);
     if (have <= n->memory_counted)
         return true;
     server->body_memory += have - n->memory_counted;
@@ -31,6 +25,10 @@ static bool count_memory(struct moon_netx *n)
 void moon_body_release(struct moon_netx *n)
 {
     struct moon_request_body *body = &n->x.body;
+    if (n->spool != NULL) {
+        moon_spool_end(n->spool, NULL);
+        n->spool = NULL;
+    }
     if (n->memory_counted > 0) {
         moon_buf_deinit(&body->memory);
         moon_buf_deinit(&n->incoming);
@@ -43,22 +41,6 @@ void moon_body_release(struct moon_netx *n)
     }
 }
 
-static int open_unlinked(const char *dirz)
-{
-    int fd = open(dirz, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (fd >= 0)
-        return fd;
-    /* Not every file system can do that. */
-    char pathz[512];
-    int len = snprintf(pathz, sizeof(pathz), "%s/moonshine-XXXXXX", dirz);
-    if (len < 0 || (size_t)len >= sizeof(pathz))
-        return -1;
-    fd = mkostemp(pathz, O_CLOEXEC);
-    if (fd >= 0)
-        unlink(pathz);
-    return fd;
-}
-
 static enum moon_err refuse(struct moon_netx *n, uint16_t status,
                             enum moon_err err)
 {
@@ -66,21 +48,20 @@ static enum moon_err refuse(struct moon_netx *n, uint16_t status,
     return err;
 }
 
-static enum moon_err write_all(struct moon_netx *n, struct moon_str bytes)
+/* More of the file is written: read on, run the request, or refuse it. */
+static void on_spooled(void *ctx)
 {
-    while (bytes.len > 0) {
-        ssize_t got = write(n->x.body.fd, bytes.ptr, bytes.len);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0) {
-            moon_log(MOON_LOG_ERROR, "cannot spool a request body: %s",
-                     strerror(errno));
-            return refuse(n, 503, MOON_EFULL);
-        }
-        bytes.ptr += got;
-        bytes.len -= (size_t)got;
-    }
-    return MOON_OK;
+    struct moon_netx *n = ctx;
+    if (n->x.conn != NULL)
+        moon_conn_requeue(n->x.conn);
+}
+
+static enum moon_err add_to_spool(struct moon_netx *n, struct moon_str piece)
+{
+    enum moon_err err = moon_spool_add(n->spool, piece);
+    if (err == MOON_OK && !count_memory(n))
+        err = MOON_ENOMEM;
+    return err == MOON_OK ? MOON_OK : refuse(n, 503, err);
 }
 
 /* From memory to a file: what has come so far, then all the rest. */
@@ -88,19 +69,15 @@ static enum moon_err begin_spool(struct moon_netx *n)
 {
     struct moon_request_body *body = &n->x.body;
     const char *dirz = n->server->config.temp_dirz;
-    body->fd = open_unlinked(dirz != NULL ? dirz : "/tmp");
-    if (body->fd < 0) {
-        moon_log(MOON_LOG_ERROR, "cannot spool a request body in %s: %s",
-                 dirz != NULL ? dirz : "/tmp", strerror(errno));
-        return refuse(n, 503, MOON_ESYS);
-    }
+    n->spool = moon_spool_create(n->server->loop, dirz != NULL ? dirz : "/tmp",
+                                 on_spooled, n);
+    if (n->spool == NULL)
+        return refuse(n, 503, MOON_ENOMEM);
     struct moon_str have =
         body->memory.len > 0 ? moon_buf_str(&body->memory) : body->bytes;
-    enum moon_err err = write_all(n, have);
+    enum moon_err err = add_to_spool(n, have);
     body->bytes = MOON_STR_NONE;
     moon_buf_deinit(&body->memory);
-    n->server->body_memory -= n->memory_counted;
-    n->memory_counted = 0;
     return err;
 }
 
@@ -146,29 +123,37 @@ enum moon_err moon_body_take(void *ctx, struct moon_str piece)
         return refuse(n, 413, MOON_ETOO_BIG);
     if (body->mode == MOON_BODY_STREAM)
         return append(n, &n->incoming, piece);
-    if (body->fd < 0 && (body->mode == MOON_BODY_FILE ||
-                         body->size > n->server->config.body_buffer_bytes)) {
+    if (n->spool == NULL &&
+        (body->mode == MOON_BODY_FILE ||
+         body->size > n->server->config.body_buffer_bytes)) {
         enum moon_err err = begin_spool(n);
         if (err != MOON_OK)
             return err;
     }
-    return body->fd >= 0 ? write_all(n, piece) : take_buffered(n, piece);
+    return n->spool != NULL ? add_to_spool(n, piece) : take_buffered(n, piece);
 }
 
-bool moon_body_complete(struct moon_netx *n)
+enum moon_err moon_body_complete(struct moon_netx *n)
 {
     struct moon_request_body *body = &n->x.body;
-    body->complete = true;
-    if (body->mode == MOON_BODY_STREAM)
-        return true;
-    if (body->mode == MOON_BODY_FILE && body->fd < 0 &&
-        begin_spool(n) != MOON_OK)
-        return false;
-    if (body->fd >= 0)
-        return lseek(body->fd, 0, SEEK_SET) == 0;
-    if (body->memory.len > 0)
+    enum moon_err err = MOON_OK;
+    if (body->mode == MOON_BODY_FILE && n->spool == NULL && body->fd < 0)
+        err = begin_spool(n);
+    if (err == MOON_OK && n->spool != NULL) {
+        err = moon_spool_state(n->spool);
+        if (err == MOON_OK) {
+            moon_spool_end(n->spool, &body->fd);
+            n->spool = NULL;
+        } else if (err != MOON_EAGAIN) {
+            err = refuse(n, 503, err);
+        }
+    }
+    if (err != MOON_OK)
+        return err;
+    if (body->memory.len > 0 && body->mode != MOON_BODY_STREAM)
         body->bytes = moon_buf_str(&body->memory);
-    return true;
+    body->complete = true;
+    return MOON_OK;
 }
 
 /* The application reads from one buffer while the next fills, so that what it

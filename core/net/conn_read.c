@@ -25,8 +25,11 @@ bool moon_conn_wants_input(const struct moon_conn *conn)
                moon_outq_pending(&conn->out) < MOON_OUT_HIGH;
     switch (n->x.state) {
     case MOON_X_HEAD:
-    case MOON_X_BODY:
         return true;
+    case MOON_X_BODY:
+        return !n->input_done &&
+               (MOON_LIKELY(n->spool == NULL) ||
+                moon_spool_pending(n->spool) < MOON_SPOOL_HIGH);
     case MOON_X_RUNNING:
     case MOON_X_STREAM:
         return n->body_wanted && !n->input_done &&
@@ -96,17 +99,18 @@ static void head_complete(struct moon_conn *conn, struct moon_netx *n)
     server->handler.on_head(server->handler.ctx, x);
     if (conn->dead || x->state >= MOON_X_STREAM || x->held_by_app)
         return;
-    if (MOON_LIKELY(n->input_done)) {
-        if (MOON_UNLIKELY(x->body.mode == MOON_BODY_FILE) &&
-            !moon_body_complete(n))
-            moon_conn_refuse(conn, n, 503, refusal(503));
-        else if (MOON_UNLIKELY(req->upgrade))
-            moon_conn_refuse(conn, n, 501, "upgrades are not supported");
-        else
-            run(conn, n);
+    if (MOON_UNLIKELY(req->upgrade && n->input_done)) {
+        moon_conn_refuse(conn, n, 501, "upgrades are not supported");
         return;
     }
-    x->state = MOON_X_BODY;
+    if (MOON_LIKELY(n->input_done && x->body.mode != MOON_BODY_FILE)) {
+        run(conn, n);
+        return;
+    }
+    x->state = MOON_X_BODY; /* step_body goes on */
+    x->body.complete = false;
+    if (n->input_done)
+        return;
     n->body_wanted = true;
     if (req->content_length > 0 &&
         (uint64_t)req->content_length > x->body.limit_bytes) {
@@ -163,10 +167,8 @@ static bool feed_body(struct moon_conn *conn, struct moon_netx *n,
     }
     if (result == MOON_IN_COMPLETE) {
         n->input_done = true;
-        if (n->x.state < MOON_X_ANSWERED && !moon_body_complete(n)) {
-            moon_conn_refuse(conn, n, 503, refusal(503));
-            return false;
-        }
+        if (n->x.body.mode == MOON_BODY_STREAM)
+            n->x.body.complete = true;
     }
     return true;
 }
@@ -200,8 +202,18 @@ static bool step_body(struct moon_conn *conn, struct moon_netx *n)
         return true;
     if (n->x.state != MOON_X_BODY)
         return true;
-    if (!n->input_done && n->x.body.mode != MOON_BODY_STREAM)
-        return false;
+    if (n->x.body.mode != MOON_BODY_STREAM) {
+        enum moon_err err =
+            n->spool != NULL ? moon_spool_state(n->spool) : MOON_OK;
+        if (n->input_done)
+            err = moon_body_complete(n);
+        if (err != MOON_OK && err != MOON_EAGAIN) {
+            moon_conn_refuse(conn, n, 503, refusal(503));
+            return true;
+        }
+        if (!n->x.body.complete)
+            return false;
+    }
     run(conn, n);
     return true;
 }

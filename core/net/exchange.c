@@ -91,6 +91,7 @@ static void netx_reset(struct moon_netx *n, struct moon_conn *conn)
     n->next = NULL;
     n->out_end = 0;
     n->read_at = 0;
+    n->spool = NULL;
     n->memory_counted = 0;
     n->refuse = 0;
     n->holds = MOON_HOLD_INPUT | MOON_HOLD_OUTPUT;

@@ -12,6 +12,7 @@
 
 #include "net/outq.h"
 #include "net/server.h"
+#include "net/spool.h"
 #include "net/timer_wheel.h"
 
 enum {
@@ -23,6 +24,7 @@ enum {
     MOON_OUT_LOW = 64 * 1024,        /* on_writable */
     MOON_OUT_EAGER = 64 * 1024,      /* written before the turn ends */
     MOON_STREAM_IN_HIGH = 64 * 1024, /* unread body: stop reading */
+    MOON_SPOOL_HIGH = 256 * 1024,    /* body not in its file yet: the same */
     MOON_DISCARD_MAX = 64 * 1024,    /* unwanted body read to keep the link */
     MOON_LINGER_MS = 10000,          /* lingering close: in all ... */
     MOON_LINGER_IDLE_MS = 2000,      /* ... and with nothing coming */
@@ -58,6 +60,7 @@ struct moon_netx {
     struct moon_buf incoming; /* streamed body that the app has not asked for;
                                  what it reads is in x.body.memory */
     size_t read_at;           /* of x.body.memory: handed out so far */
+    struct moon_spool *spool; /* the body goes to a file; owned, or NULL */
     uint64_t memory_counted;  /* of the server's body memory */
     uint16_t refuse;          /* status, when the body sink gave up */
     uint8_t holds;            /* enum moon_hold */
@@ -229,7 +232,9 @@ void moon_conn_refuse(struct moon_conn *conn, struct moon_netx *n, int status,
 /* conn_body.c */
 /* Takes pieces of a request's body; ctx is the moon_netx. */
 moon_body_sink moon_body_take;
-bool moon_body_complete(struct moon_netx *n);
+/* All of the body came. MOON_EAGAIN: it is still being written to its file,
+ * ask again; another error: the request is to be refused with n->refuse. */
+enum moon_err moon_body_complete(struct moon_netx *n);
 size_t moon_body_unread(const struct moon_netx *n);
 enum moon_err moon_body_read(struct moon_exchange *x, size_t max,
                              struct moon_str *out);

@@ -1,6 +1,7 @@
 """Bodies in: buffered, as a file, streamed. Bodies out: streams, files."""
 
 import os
+import subprocess
 
 import pytest
 
@@ -191,3 +192,47 @@ def test_static_fallback(node):
 ])
 def test_static_serves_nothing_else(node, path):
     assert node.get(f"/assets/{path}").status in (400, 404), path
+
+
+# Spooling
+
+def test_a_body_is_spooled_off_the_loop(node, tmp_path):
+    """Files are written by the thread pool: a slow disk holds up nobody."""
+    worker, trace = node.children()[0], tmp_path / "trace"
+    strace = subprocess.Popen(
+        ["strace", "-f", "-y", "-o", trace, "-e", "trace=openat,write",
+         "-p", str(worker)], stderr=subprocess.PIPE)
+    try:
+        assert b"attached" in strace.stderr.readline()
+        assert post(node, "/file", b"x" * 3000000).text == "3000000 of 3000000"
+    finally:
+        strace.terminate()
+        strace.communicate()
+    spooled = [line for line in trace.read_text().splitlines()
+               if "O_TMPFILE" in line or "(deleted)" in line]
+    assert len(spooled) > 1
+    assert all(int(line.split()[0]) != worker for line in spooled), spooled
+
+
+def test_spooling_that_fails(start, tmp_path):
+    where = tmp_path / "gone"
+    where.mkdir()
+    node = start(FILES, settings={"temp_dir": where})
+    where.rmdir()
+    body = os.urandom(300000)
+    assert post(node, "/file", body).status == 503
+    node.wait_log(f"cannot spool a request body in {where}: No such file")
+    where.mkdir()
+    assert post(node, "/file", body).text == "300000 of 300000"
+
+
+def test_clients_that_leave_while_their_body_is_spooled(node):
+    worker = node.children()[0]
+    before = len(os.listdir(f"/proc/{worker}/fd"))
+    for _ in range(50):
+        with Client(node.address) as client:
+            client.send(build("POST", "/file", {"Content-Length": 3000000}))
+            client.send(b"x" * 400000)
+    assert post(node, "/file", b"y" * 100).text == "100 of 100"
+    eventually(lambda: len(os.listdir(f"/proc/{worker}/fd")) <= before + 1,
+               "the files are closed")
