@@ -328,17 +328,22 @@ void moon_vm_on_idle(struct moon_vm *vm, void (*idle)(void *ctx), void *ctx)
     moon_vm_maybe_idle(vm);
 }
 
-static void handle_closed(uv_handle_t *handle)
+/* The VM's own two stay open until it closes: before that none is the last. */
+void moon_vm_handle_gone(struct moon_vm *vm)
 {
-    /* The task's handle holds its task, the queue's holds the VM. */
-    struct moon_vm *vm = handle->type == UV_TIMER
-                             ? ((struct moon_task *)handle->data)->vm
-                             : (struct moon_vm *)handle->data;
     vm->open_handles--;
     if (vm->open_handles > 0)
         return;
     vm->phase = MOON_VM_IDLE;
     vm->idle_cb(vm->idle_ctx);
+}
+
+static void handle_closed(uv_handle_t *handle)
+{
+    /* The task's handle holds its task, the queue's holds the VM. */
+    moon_vm_handle_gone(handle->type == UV_TIMER
+                            ? ((struct moon_task *)handle->data)->vm
+                            : (struct moon_vm *)handle->data);
 }
 
 void moon_vm_maybe_idle(struct moon_vm *vm)

@@ -45,7 +45,7 @@ struct moon_vm {
     uv_idle_t ready_handle, collect_handle;
     int cycles_wanted; /* collector cycles still to run, see vm_collect.c */
     size_t used_before_cycle;
-    uint32_t open_handles;
+    uint32_t open_handles; /* of libuv, and jobs of the thread pool */
 
     struct moon_slot **slots; /* by number - 1; owned */
     uint32_t slot_count, slot_cap;
@@ -95,6 +95,9 @@ void moon_task_kill(struct moon_task *task, enum moon_trip reason,
 void moon_task_end_request(struct moon_task *task);
 /* Handles of a VM without tasks are closed, then it is idle. */
 void moon_vm_maybe_idle(struct moon_vm *vm);
+/* One of open_handles is gone; with the last one the VM is idle, and may be
+ * destroyed before this returns. */
+void moon_vm_handle_gone(struct moon_vm *vm);
 void moon_vm_ready_cb(uv_idle_t *handle);
 
 /* vm_embed.c: the framework's sources. */
