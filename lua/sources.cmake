@@ -1,6 +1,7 @@
 # The framework's files, embedded into the binary; paths below lua/.
 set(MOONSHINE_LUA_FILES
   moonshine/app.lua
+  moonshine/bind.lua
   moonshine/body.lua
   moonshine/boot.lua
   moonshine/chain.lua
@@ -11,9 +12,11 @@ set(MOONSHINE_LUA_FILES
   moonshine/fail.lua
   moonshine/failure.lua
   moonshine/fault.lua
+  moonshine/form.lua
   moonshine/freeze.lua
   moonshine/guard.lua
   moonshine/init.lua
+  moonshine/jobs.lua
   moonshine/json.lua
   moonshine/loader.lua
   moonshine/log.lua
@@ -22,6 +25,9 @@ set(MOONSHINE_LUA_FILES
   moonshine/respond.lua
   moonshine/response.lua
   moonshine/scope.lua
+  moonshine/shape.lua
+  moonshine/shape_code.lua
+  moonshine/shape_text.lua
   moonshine/stages.lua
   moonshine/tasks.lua
   moonshine/tcp.lua

@@ -102,11 +102,9 @@
     X(COUNT, max_tasks, "max_tasks", "1000", "1..1000000", 0)                  \
     X(DURATION, shed_lag_ms, "shed_lag", "500ms", "10ms..1h|none",             \
       MOON_CONFIG_LATER)                                                       \
-    X(STRING, upload_dirz, "upload.dir", "", "", MOON_CONFIG_LATER)            \
-    X(COUNT, upload_max_files, "upload.max_files", "20", "0..10000",           \
-      MOON_CONFIG_LATER)                                                       \
-    X(SIZE, upload_max_file_bytes, "upload.max_file", "none", "1..1t|none",    \
-      MOON_CONFIG_LATER)                                                       \
+    X(STRING, upload_dirz, "upload.dir", "", "", 0)                            \
+    X(COUNT, upload_max_files, "upload.max_files", "20", "0..10000", 0)        \
+    X(SIZE, upload_max_file_bytes, "upload.max_file", "none", "1..1t|none", 0) \
     X(DICTS, shared, "shared", "", "", MOON_CONFIG_LATER)                      \
     X(DURATION, drain_delay_ms, "drain_delay", "0", "0..1h", 0)                \
     X(DURATION, drain_idle_ms, "drain_idle", "15s", "0..1h", 0)                \

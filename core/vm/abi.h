@@ -115,6 +115,33 @@ uint32_t moon_req_current(void); /* slot of the running task, or 0 */
 /* The status of an automatic answer that a hook shapes, else 0. */
 int moon_req_auto_status(moon_slot *slot);
 
+/* ---- forms and uploads: vm/vm_api_form.c ----
+ * Work on the body of a request, done aside: make a job, start it, yield,
+ * ask for its result, free it. A job outlives the request if it must. */
+typedef struct moon_job moon_job;
+typedef struct moon_part_info {
+    moon_bytes name, filename, type; /* as long as the job */
+    double from, len;                /* of the data in the body */
+    bool is_file;
+} moon_part_info;
+/* Lists a multipart body, already done if that is in memory. NULL: no
+ * memory. */
+moon_job *moon_job_form(moon_slot *slot);
+uint32_t moon_job_parts(const moon_job *job);
+bool moon_job_part(const moon_job *job, uint32_t index, moon_part_info *out);
+/* Copies a range of the body into a file that appears when it is complete. */
+moon_job *moon_job_save(moon_slot *slot, double from, double len,
+                        const char *path, size_t path_len);
+/* Copies it into a file without a name in upload.dir. */
+moon_job *moon_job_temp(moon_slot *slot, double from, double len);
+/* What others may open it as, while the job lives; NULL if it has none. */
+const char *moon_job_path(const moon_job *job);
+/* 0 it is done, 1 yield, negative: it cannot be started now. */
+int moon_job_start(moon_job *job);
+/* 0, or the status of the failure and in `out` why. */
+int moon_job_result(const moon_job *job, moon_bytes *out);
+void moon_job_free(moon_job *job);
+
 /* ---- responses: vm/vm_api_response.c ---- */
 /* Errors are negative, as in base/errcode.h. */
 void moon_res_set_status(moon_slot *slot, int status);
@@ -173,6 +200,8 @@ bool moon_lua_decode(int codec, const char *text, size_t len, moon_bytes *out);
 void moon_lua_random(char *to, size_t len);
 void moon_lua_http_date(double when, moon_bytes *out);
 bool moon_lua_http_date_parse(const char *text, size_t len, double *when);
+/* Characters of a text, -1 if it is not UTF-8 (RFC 3629). */
+double moon_lua_utf8_length(const char *text, size_t len);
 /* Unescaped pairs of a urlencoded text, walked with a cursor. */
 bool moon_lua_form_next(moon_cursor *cursor, moon_bytes *name,
                         moon_bytes *value);

@@ -23,6 +23,7 @@ static inline moon_bytes moon_bytes_of(struct moon_str s)
 /* Referenced by vm_native.c so that the linker keeps each file's functions,
  * which only ffi.C looks up. */
 void moon_api_request_keep(void);
+void moon_api_form_keep(void);
 void moon_api_response_keep(void);
 void moon_api_stream_keep(void);
 void moon_api_log_keep(void);

@@ -51,6 +51,21 @@ void moon_lua_random(char *to, size_t len)
     moon_random_bytes(to, len);
 }
 
+double moon_lua_utf8_length(const char *text, size_t len)
+{
+    const unsigned char *at = (const unsigned char *)text;
+    const unsigned char *end = at + len;
+    double count = 0;
+    while (at < end) {
+        size_t step = *at < 0x80 ? 1 : moon_utf8_len(at, (size_t)(end - at));
+        if (step == 0)
+            return -1;
+        at += step;
+        count++;
+    }
+    return count;
+}
+
 /* ---- encoding ---- */
 
 static void base64(struct moon_str in, bool url, struct moon_buf *out)

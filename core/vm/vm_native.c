@@ -176,6 +176,7 @@ int moon_native_open(lua_State *L)
         {NULL, NULL},
     };
     moon_api_request_keep();
+    moon_api_form_keep();
     moon_api_response_keep();
     moon_api_stream_keep();
     moon_api_log_keep();

@@ -16,6 +16,7 @@ local timers = require "moonshine.timers"
 require "moonshine.request"
 require "moonshine.response"
 require "moonshine.body"
+require "moonshine.bind"
 require "moonshine"
 
 local C = ffi.C

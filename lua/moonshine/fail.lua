@@ -120,8 +120,9 @@ function M.request(slot, kind, value, traceback)
         c = chain.new_context(slot)
     end
     local more = c[2]
-    -- Functions of c:defer stay; what was stored or asked for later goes.
-    c[2] = more and more.defer and { defer = more.defer } or false
+    -- Functions of c:defer and files stay; what was stored or asked for later
+    -- goes.
+    c[2] = more and (more.defer or more.jobs) and { defer = more.defer, jobs = more.jobs } or false
     local err = build(c, kind, value, traceback)
     write_log(err)
     if C.moon_res_started(c[1]) then

@@ -176,6 +176,15 @@ function Context:query_all(name)
     return list
 end
 
+--- The query's arguments in order: a list of { name, value }.
+function context.query_pairs(c)
+    local list = {}
+    walk(c, query_next, function(key, value)
+        list[#list + 1] = { key, value }
+    end)
+    return list
+end
+
 local function first_values(c, step)
     local map = {}
     walk(c, step, function(key, value)

@@ -15,7 +15,7 @@ local M = {}
 --- Places in a context.
 --- 1 handle: false once the request is over
 --- 2 more: false, or a table of what is not plain: the stored response, stream,
----   defer and after functions
+---   defer and after functions, jobs that hold temporary files
 --- 3 depth in the chain of middleware
 --- 4, 5 body and status that the inner part of the chain returned
 --- 6 slot number
@@ -162,6 +162,12 @@ function M.epilogue(c, more)
     local defer = more.defer
     while defer and #defer > 0 do
         run(table.remove(defer), "defer")
+    end
+    if more.jobs then -- temporary files of uploads
+        for _, job in ipairs(more.jobs) do
+            require("moonshine.jobs").free(job)
+        end
+        more.jobs = nil
     end
 end
 

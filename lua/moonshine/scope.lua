@@ -31,7 +31,7 @@ local M = { Scope = Scope }
 local methods = { "get", "post", "put", "patch", "delete", "head", "options" }
 local known_methods = fault.set "GET POST PUT PATCH DELETE HEAD OPTIONS"
 local route_options = fault.set [[name timeout cpu_limit body_limit body session
-    cancel_on_disconnect stream_timeout quarantine]]
+    cancel_on_disconnect stream_timeout quarantine input]]
 local body_modes = { buffer = 0, file = 1, stream = 2 }
 local session_modes = fault.set "auto required optional"
 
@@ -165,6 +165,9 @@ local function add_route(scope, names, any, path, ...)
     route.methods, route.any = names, any
     route.source = fault.where(3)
     route.handler = middleware_of(args[count], "the handler").fn
+    if options.input ~= nil then
+        route.handler = require("moonshine.bind").wrap(route.handler, options.input, pattern)
+    end
     route.chain = inherited(scope, {})
     for i = 1, count - 1 do
         table.insert(route.chain, middleware_of(args[i], "middleware"))
