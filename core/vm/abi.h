@@ -97,6 +97,9 @@ bool moon_req_query(moon_slot *slot, const char *name, size_t len, uint32_t nth,
                     moon_bytes *out);
 bool moon_req_cookie(moon_slot *slot, const char *name, size_t len,
                      moon_bytes *out);
+/* What the Content-Type says: 0 nothing, 1 JSON (also +json), 2 an urlencoded
+ * form, 3 a multipart form, 4 something else. */
+int moon_req_body_type(moon_slot *slot);
 /* 0 streamed or not complete, 1 all of it in `out`, 2 in a file: out->len is
  * its size. */
 int moon_req_body(moon_slot *slot, moon_bytes *out);

@@ -17,6 +17,14 @@ enum req_text {
     TEXT_HOST,
 };
 
+enum body_type {
+    BODY_NONE,
+    BODY_JSON,
+    BODY_URLENCODED,
+    BODY_MULTIPART,
+    BODY_OTHER,
+};
+
 void moon_api_request_keep(void)
 {
 }
@@ -164,6 +172,28 @@ bool moon_req_cookie(moon_slot *slot, const char *name, size_t len,
             return true;
     }
     return false;
+}
+
+int moon_req_body_type(moon_slot *slot)
+{
+    static const struct moon_str plus_json = {"+json", 5};
+    const struct moon_exchange *x = moon_slot_x(slot);
+    struct moon_str value, rest;
+    if (x == NULL ||
+        !moon_request_header(&x->req, MOON_STR("content-type"), 0, &value))
+        return BODY_NONE;
+    struct moon_str type = moon_str_trim(moon_str_cut(value, ';', &rest));
+    if (moon_str_eq_nocase(type, MOON_STR("application/json")))
+        return BODY_JSON;
+    if (moon_str_eq_nocase(type, MOON_STR("application/x-www-form-urlencoded")))
+        return BODY_URLENCODED;
+    if (moon_str_eq_nocase(type, MOON_STR("multipart/form-data")))
+        return BODY_MULTIPART;
+    size_t tail = type.len < plus_json.len ? 0 : type.len - plus_json.len;
+    struct moon_str suffix = moon_str(type.ptr + tail, type.len - tail);
+    return moon_str_eq_nocase(suffix, plus_json) ? BODY_JSON
+           : type.len == 0                       ? BODY_NONE
+                                                 : BODY_OTHER;
 }
 
 int moon_req_body(moon_slot *slot, moon_bytes *out)

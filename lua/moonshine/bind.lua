@@ -1,4 +1,5 @@
 --- Reading a body, a query or parameters as a table of a given shape.
+local ffi = require "ffi"
 local context = require "moonshine.context"
 local failure = require "moonshine.failure"
 local fault = require "moonshine.fault"
@@ -8,7 +9,9 @@ local shape_code = require "moonshine.shape_code"
 local shape_text = require "moonshine.shape_text"
 require "moonshine.form"
 
+local C = ffi.C
 local Context, dead = context.methods, context.dead
+local NONE, JSON, URLENCODED, MULTIPART = 0, 1, 2, 3 -- of moon_req_body_type
 local M = {}
 
 -- ---- compiled shapes ----
@@ -112,13 +115,13 @@ end
 
 -- Value, is it text?; or nil, nil, message, code.
 local function read_body(c)
-    local mime = context.media_type(c)
-    if mime == "application/json" or mime:find("%+json$") then
+    local kind = C.moon_req_body_type(c[1])
+    if kind == JSON then
         local value, message, code = native.json.decode(c:body())
         return value, false, message, code
-    elseif mime == "application/x-www-form-urlencoded" or mime == "multipart/form-data" then
+    elseif kind == URLENCODED or kind == MULTIPART then
         return context.form_pairs(c), true
-    elseif mime == "" and c:body() == "" then
+    elseif kind == NONE and c:body() == "" then
         return nil, nil, "a body is expected", 400
     end
     return nil, nil, "a body of this type cannot be read: send JSON or a form", 415

@@ -14,6 +14,7 @@ local cursor = ffi.new "moon_cursor"
 local part = ffi.new "moon_part_info"
 local max_args = native.info().max_args
 
+local URLENCODED, MULTIPART = 2, 3 -- of moon_req_body_type
 local FORM = {} -- the key under which a context keeps its form
 
 -- ---- uploads ----
@@ -134,21 +135,16 @@ local function read_multipart(c)
     return list
 end
 
---- The media type of the body, in small letters, without parameters.
-function context.media_type(c)
-    return ((c:header("Content-Type") or ""):match("^%s*([^;%s]*)") or ""):lower()
-end
-
 --- The fields of the form in the body: a list of { name, text or upload }.
 function context.form_pairs(c)
     local list = c:get(FORM)
     if list then
         return list
     end
-    local mime = context.media_type(c)
-    if mime == "multipart/form-data" then
+    local kind = C.moon_req_body_type(c[1])
+    if kind == MULTIPART then
         list = read_multipart(c)
-    elseif mime == "application/x-www-form-urlencoded" then
+    elseif kind == URLENCODED then
         list = read_urlencoded(c)
     else
         error(failure.new("bad_request", 415, "a form is expected"), 0)

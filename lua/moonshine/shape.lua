@@ -21,7 +21,7 @@ local units_of = { string = "character", array = "item", upload = "byte" }
 
 -- " of 1 to 80 characters" and the like; "" without a range.
 local function describe_range(kind, min, max)
-    local unit, text = units_of[kind], nil
+    local unit, text = units_of[kind]
     if not min and not max then
         return ""
     elseif min == max then

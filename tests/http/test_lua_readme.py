@@ -23,14 +23,18 @@ def test_example(start, tmp_path, source, requests):
         return
     node = start(source)
     for line in requests.strip().splitlines():
-        method, target, status, *body = line.split(maxsplit=3)
-        length = None if method in ("GET", "DELETE") else b""
-        answer = node.request(method, target, None, length)
+        method, target, sent, status, want = re.fullmatch(
+            r"(\S+) +(\S+) +(?:(\S+) +)??(\d{3})(?: (.*))?", line).groups()
+        body = None if method in ("GET", "DELETE") else (sent or "").encode()
+        kind = "application/json" if (sent or "").startswith("{") else \
+            "application/x-www-form-urlencoded"
+        answer = node.request(method, target,
+                              {"Content-Type": kind} if sent else None, body)
         assert answer.status == int(status), line
-        if body and body[0].startswith(("{", "[")):
-            assert answer.json() == json.loads(body[0]), line
-        elif body:
-            assert answer.text == body[0], line
+        if want and want.startswith(("{", "[")):
+            assert answer.json() == json.loads(want), line
+        elif want:
+            assert answer.text == want, line
 
 
 NAMES = r"""
