@@ -103,7 +103,8 @@ enum moon_err moon_multipart_init(struct moon_multipart *m,
             return bad(whyz, "the Content-Type has two boundaries");
         boundary = value;
     }
-    if (err != MOON_ENOT_FOUND || !is_boundary(boundary))
+    if (err != MOON_ENOT_FOUND || boundary.ptr == NULL ||
+        !is_boundary(boundary))
         return bad(whyz, "the Content-Type has no usable boundary");
     *m = (struct moon_multipart){.body = body};
     memcpy(m->delimiter, "\r\n--", 4);
