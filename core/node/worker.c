@@ -6,7 +6,7 @@
 #include "node/process.h"
 #include "vm/budget.h"
 #include "vm/task.h"
-#include "vm/tcp_pool.h"
+#include "link/pool.h"
 
 #include <stdio.h>
 #include <stdlib.h>

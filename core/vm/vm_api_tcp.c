@@ -1,9 +1,9 @@
 #include "vm/vm_api_tcp.h"
 
 #include "vm/abi.h"
-#include "vm/tcp_dial.h"
-#include "vm/tcp_link.h"
-#include "vm/tcp_pool.h"
+#include "link/dial.h"
+#include "link/link.h"
+#include "link/pool.h"
 #include "vm/vm_internal.h"
 
 #include <stdio.h>

@@ -1,8 +1,8 @@
 /* Outbound connections without Lua: dialling, reading, pooling. The peer is a
  * listening socket of this process, driven by hand. */
-#include "vm/tcp_dial.h"
-#include "vm/tcp_link.h"
-#include "vm/tcp_pool.h"
+#include "link/dial.h"
+#include "link/link.h"
+#include "link/pool.h"
 
 #include "base/buf.h"
 #include "base/clock.h"

@@ -1,4 +1,4 @@
-#include "vm/tcp_dial.h"
+#include "link/dial.h"
 
 #include <errno.h>
 #include <netinet/tcp.h>

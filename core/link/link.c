@@ -1,7 +1,7 @@
-#include "vm/tcp_link.h"
+#include "link/link.h"
 
 #include "base/buf.h"
-#include "vm/tcp_dial.h"
+#include "link/dial.h"
 
 #include <errno.h>
 #include <stdio.h>

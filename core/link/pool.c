@@ -1,4 +1,4 @@
-#include "vm/tcp_pool.h"
+#include "link/pool.h"
 
 #include <stdlib.h>
 

@@ -5,8 +5,8 @@
  * socket, owned by one holder at a time (a Lua socket, or the pool of idle
  * ones) until moon_link_close, and freed when libuv lets go. Loop thread only.
  * Failures are told as text too, see moon_link_whyz. */
-#ifndef MOON_VM_TCP_LINK_H
-#define MOON_VM_TCP_LINK_H
+#ifndef MOON_LINK_LINK_H
+#define MOON_LINK_LINK_H
 
 #include "base/compiler.h"
 #include "base/errcode.h"

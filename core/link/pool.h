@@ -4,10 +4,10 @@
  * Bounded per name, in total (MOON_POOL_MAX, the longest idle goes first) and
  * in time; a connection that its peer closes, or that says something while
  * idle, is dropped. Idle connections do not keep the loop alive. */
-#ifndef MOON_VM_TCP_POOL_H
-#define MOON_VM_TCP_POOL_H
+#ifndef MOON_LINK_POOL_H
+#define MOON_LINK_POOL_H
 
-#include "vm/tcp_link.h"
+#include "link/link.h"
 
 #define MOON_POOL_MAX 1024
 #define MOON_POOL_IDLE_MAX_MS ((uint64_t)3600 * 1000)

@@ -5,8 +5,8 @@
  * moon_dial is one attempt to connect, owned by this module; its creator may
  * cancel it until `done` fired. Loop thread only. Fails with MOON_ETIMEOUT at
  * the deadline and with MOON_ESYS for what the system says, told as text. */
-#ifndef MOON_VM_TCP_DIAL_H
-#define MOON_VM_TCP_DIAL_H
+#ifndef MOON_LINK_DIAL_H
+#define MOON_LINK_DIAL_H
 
 #include "base/compiler.h"
 #include "base/errcode.h"
