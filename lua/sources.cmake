@@ -7,6 +7,7 @@ set(MOONSHINE_LUA_FILES
   moonshine/chain.lua
   moonshine/context.lua
   moonshine/coro.lua
+  moonshine/crypto.lua
   moonshine/dev_page.lua
   moonshine/encode.lua
   moonshine/fail.lua

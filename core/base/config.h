@@ -67,6 +67,8 @@
       MOON_CONFIG_SECRET | MOON_CONFIG_LATER)                                  \
     X(STRING, secrets_oldz, "secrets.old", "", "",                             \
       MOON_CONFIG_SECRET | MOON_CONFIG_LATER)                                  \
+    X(SIZE, password_memory_bytes, "password.memory", "128m", "8m..64g", 0)    \
+    X(COUNT, password_queue, "password.queue", "100", "0..1000000", 0)         \
     X(NETS, trusted_proxies, "trusted_proxies", "", "", MOON_CONFIG_LATER)     \
     X(CHOICE, forwarded, "forwarded", "x-forwarded", "x-forwarded|rfc7239",    \
       MOON_CONFIG_LATER)                                                       \

@@ -209,6 +209,34 @@ double moon_lua_utf8_length(const char *text, size_t len);
 bool moon_lua_form_next(moon_cursor *cursor, moon_bytes *name,
                         moon_bytes *value);
 
+/* ---- crypto: vm/vm_api_crypto.c ----
+ * Digests are 32 raw bytes. */
+void moon_crypto_sha256(const char *text, size_t len, char *to);
+void moon_crypto_hmac_sha256(const char *key, size_t key_len, const char *text,
+                             size_t len, char *to);
+/* In a time that does not depend on where they differ. */
+bool moon_crypto_equal(const char *a, const char *b, size_t len);
+void moon_crypto_uuid(char *to); /* 36 characters */
+
+/* ---- passwords: vm/vm_api_password.c ----
+ * A job for the thread pool. Start one operation, yield, ask for the outcome;
+ * freed by its maker at any time. */
+typedef struct moon_password moon_password;
+/* NULL: no memory. The password is copied, and wiped once it is hashed. */
+moon_password *moon_password_new(const char *password, size_t len);
+void moon_password_free(moon_password *job);
+/* 0: yield. -4 needs more memory or passes than it may have, -11 the hash is
+ * not one, -12 the task may not wait, -13 too many wait. */
+int moon_password_hash(moon_password *job, double memory, double passes);
+int moon_password_verify(moon_password *job, const char *hash, size_t len);
+/* 0: the hash in `out` until the job is freed, or the password is right;
+ * -12 it is wrong; -1, -2 the system could not. */
+int moon_password_outcome(const moon_password *job, moon_bytes *out);
+/* Was it made with other parameters, or another algorithm? */
+bool moon_password_is_stale(const char *hash, size_t len, double memory,
+                            double passes);
+double moon_password_memory_max(void);
+
 /* ---- tcp: vm/vm_api_tcp.c ----
  * An operation returns 0 done, 1 wait: yield, then ask for the outcome;
  * negative: failed, moon_tcp_error says why. Received bytes, and those that

@@ -181,6 +181,9 @@ int moon_native_open(lua_State *L)
     moon_api_stream_keep();
     moon_api_log_keep();
     moon_api_util_keep();
+    moon_api_password_keep();
+    if (!moon_api_crypto_keep())
+        return luaL_error(L, "libsodium does not start");
     lua_createtable(L, 0, 16);
     for (const luaL_Reg *at = functions; at->name != NULL; at++) {
         lua_pushcfunction(L, at->func);

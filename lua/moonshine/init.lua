@@ -1,6 +1,7 @@
 --- require "moonshine": the framework's public table.
 local ffi = require "ffi"
 local app = require "moonshine.app"
+local crypto = require "moonshine.crypto"
 local encode = require "moonshine.encode"
 local fault = require "moonshine.fault"
 local native = require "moonshine.native"
@@ -25,6 +26,7 @@ local M = {
     every = timers.every,
     tcp = tcp.new,
     json = native.json,
+    crypto = crypto,
     log = log,
     encode = encode,
     decode = encode.decode,

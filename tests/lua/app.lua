@@ -2,7 +2,7 @@
 local moonshine = require "moonshine"
 local app = moonshine.app()
 
-local suites = { "coroutines", "encode", "globals", "json", "shapes", "tasks", "units" }
+local suites = { "coroutines", "crypto", "encode", "globals", "json", "shapes", "tasks", "units" }
 
 app:check(function()
     local failed = {}
