@@ -26,6 +26,7 @@ set(MOONSHINE_LUA_FILES
   moonshine/respond.lua
   moonshine/response.lua
   moonshine/scope.lua
+  moonshine/secrets.lua
   moonshine/shape.lua
   moonshine/shape_code.lua
   moonshine/shape_text.lua
@@ -34,6 +35,7 @@ set(MOONSHINE_LUA_FILES
   moonshine/tcp.lua
   moonshine/test.lua
   moonshine/timers.lua
+  moonshine/token.lua
   moonshine/units.lua
   moonshine/url.lua
   moonshine/wait.lua

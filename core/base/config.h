@@ -21,7 +21,8 @@
  * BOOL      true false on off
  * CHOICE    index of the word in `allowed`, see the enums below
  * STRING    NUL-terminated, "" when unset, never NULL; `allowed` "name": of
- *           letters, digits, dot, dash and underscore
+ *           letters, digits, dot, dash and underscore; "secret": at least
+ *           MOON_SECRET_MIN bytes
  * URL       a string that may carry a password; `allowed` lists its schemes
  * ADDR      a string that moon_address_parse takes
  * ADDRS     a list of these
@@ -63,10 +64,8 @@
       "local|open|closed", MOON_CONFIG_LATER)                                  \
     X(URL, cluster_urlz, "cluster.url", "", MOON_CONFIG_REDIS_URLS,            \
       MOON_CONFIG_LATER)                                                       \
-    X(STRING, secrets_newz, "secrets.new", "", "",                             \
-      MOON_CONFIG_SECRET | MOON_CONFIG_LATER)                                  \
-    X(STRING, secrets_oldz, "secrets.old", "", "",                             \
-      MOON_CONFIG_SECRET | MOON_CONFIG_LATER)                                  \
+    X(STRING, secrets_newz, "secrets.new", "", "secret", MOON_CONFIG_SECRET)   \
+    X(STRING, secrets_oldz, "secrets.old", "", "secret", MOON_CONFIG_SECRET)   \
     X(SIZE, password_memory_bytes, "password.memory", "128m", "8m..64g", 0)    \
     X(COUNT, password_queue, "password.queue", "100", "0..1000000", 0)         \
     X(NETS, trusted_proxies, "trusted_proxies", "", "", MOON_CONFIG_LATER)     \
@@ -132,6 +131,9 @@
     "redis://|redis+unix://|redis+sentinel://|redis+cluster://"
 
 #define MOON_CONFIG_NONE UINT64_MAX
+
+/* What is shorter than this can be guessed. */
+#define MOON_SECRET_MIN 16
 
 enum {
     MOON_CONFIG_RESTART = 1, /* a reload cannot change it */

@@ -211,6 +211,11 @@ static enum moon_err check_string(const struct moon_config_info *info,
                         "at most 64 letters, digits, \"_\", \"-\" and \".\", "
                         "not starting with \"-\" or \".\"",
                         "");
+    if (strcmp(info->allowedz, "secret") == 0 && text.len < MOON_SECRET_MIN)
+        return expected(why,
+                        "at least 16 characters that nobody can guess (openssl "
+                        "rand -hex 32)",
+                        "");
     return MOON_OK;
 }
 
@@ -573,6 +578,8 @@ void moon_config_describe(uint32_t index, struct moon_buf *out)
     };
     const struct moon_config_info *info = &moon_config_infos[index];
     moon_buf_addz(out, texts[info->kind]);
-    if (info->kind != MOON_CONFIG_KIND_STRING)
+    if (strcmp(info->allowedz, "secret") == 0)
+        moon_buf_printf(out, " of at least %d characters", MOON_SECRET_MIN);
+    else if (info->kind != MOON_CONFIG_KIND_STRING)
         add_choices(out, info->allowedz);
 }

@@ -96,6 +96,8 @@ static const char *shown_default(uint32_t index)
         return "$TMPDIR, else /tmp";
     case MOON_CONFIG_KEY_upload_dirz:
         return "temp_dir";
+    case MOON_CONFIG_KEY_secrets_newz:
+        return "made once and kept in state_dir";
     case MOON_CONFIG_KEY_namez:
         return "node-PORT";
     case MOON_CONFIG_KEY_adminz:

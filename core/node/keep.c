@@ -12,7 +12,7 @@
 
 enum { SCAN_MAX = 64, NAME_MAX_BYTES = 40 };
 
-static enum moon_err make_dirs(char *pathz)
+enum moon_err moon_keep_make_dirs(char *pathz)
 {
     for (char *at = pathz + 1;; at++) {
         if (*at != '/' && *at != '\0')
@@ -37,7 +37,7 @@ enum moon_err moon_keep_open(const char *state_dirz, const char *namez, int *fd,
     *fd = -1;
     if (n > 0 && (size_t)n < sizeof(path)) {
         errno = 0;
-        err = make_dirs(path);
+        err = moon_keep_make_dirs(path);
         if (err == MOON_OK) {
             *fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
             if (*fd < 0)

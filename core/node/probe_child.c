@@ -5,6 +5,7 @@
 #include "node/keep.h"
 #include "node/process.h"
 #include "node/routes.h"
+#include "node/secret.h"
 #include "node/snapshot.h"
 #include "vm/budget.h"
 #include "vm/vm.h"
@@ -87,6 +88,53 @@ static void warn_of_later_keys(struct child *child)
     moon_buf_deinit(&keys);
 }
 
+/* What a reload cannot change is as the node started with. */
+static const struct moon_config *restart_keys(const struct child *child)
+{
+    const struct moon_release *serving = child->options->serving;
+    return serving != NULL ? serving->config : child->config;
+}
+
+static const char *made_secret(const struct moon_config *config)
+{
+    bool made =
+        config->levels[MOON_CONFIG_KEY_secrets_newz] == MOON_CONFIG_DEFAULT;
+    return made ? config->secrets_newz : "";
+}
+
+/* Nothing can be kept: the one that the node started with goes on. */
+static void improvise_secret(const struct child *child,
+                             char out[MOON_SECRET_SIZE])
+{
+    const char *firstz = made_secret(restart_keys(child));
+    moon_secret_make(out);
+    if (firstz[0] != '\0')
+        (void)snprintf(out, MOON_SECRET_SIZE, "%s", firstz);
+}
+
+/* While still root: the file is not the user's. A check makes none. */
+static void take_secret(struct child *child)
+{
+    char secretz[MOON_SECRET_SIZE], error[128];
+    if (child->config->secrets_newz[0] != '\0')
+        return;
+    if (child->options->mode != MOON_PROBE_LOAD) {
+        moon_secret_make(secretz);
+    } else if (moon_secret_get(restart_keys(child)->state_dirz, secretz,
+                               &child->warnings) != MOON_OK) {
+        moon_buf_addz(&child->warnings,
+                      ": what the node has sealed until a restart is worth "
+                      "nothing after it\n");
+        improvise_secret(child, secretz);
+    }
+    enum moon_err err = moon_config_set(child->config, MOON_STR("secrets.new"),
+                                        moon_strz(secretz), MOON_CONFIG_DEFAULT,
+                                        NULL, error, sizeof(error));
+    explicit_bzero(secretz, sizeof(secretz));
+    if (err != MOON_OK)
+        give_up(child);
+}
+
 static void send_config(struct child *child)
 {
     struct moon_buf flat = {0};
@@ -105,13 +153,6 @@ static void send_config(struct child *child)
     if (moon_control_send(child->fd, &msg) != MOON_OK)
         _exit(1);
     (void)close(fd);
-}
-
-/* What a reload cannot change is as the node started with. */
-static const struct moon_config *restart_keys(const struct child *child)
-{
-    const struct moon_release *serving = child->options->serving;
-    return serving != NULL ? serving->config : child->config;
 }
 
 /* While still root: the state directory is not the user's. */
@@ -287,6 +328,7 @@ void moon_probe_main(int fd, const struct moon_probe_options *options)
                               options->node->dev, &child.error) != MOON_OK)
         give_up(&child);
     warn_of_later_keys(&child);
+    take_secret(&child);
     send_config(&child);
     open_keep(&child);
     become_user(&child);

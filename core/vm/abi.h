@@ -217,6 +217,9 @@ void moon_crypto_hmac_sha256(const char *key, size_t key_len, const char *text,
 /* In a time that does not depend on where they differ. */
 bool moon_crypto_equal(const char *a, const char *b, size_t len);
 void moon_crypto_uuid(char *to); /* 36 characters */
+/* A key for one purpose from the node's secret: 0 the new one, 1 the old one;
+ * false if there is none. HKDF with SHA-256 (RFC 5869). */
+bool moon_crypto_derive(int which, const char *purpose, size_t len, char *to);
 
 /* ---- passwords: vm/vm_api_password.c ----
  * A job for the thread pool. Start one operation, yield, ask for the outcome;

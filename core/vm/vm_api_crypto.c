@@ -1,6 +1,7 @@
 #include "vm/vm_api.h"
 
 #include "base/random.h"
+#include "vm/vm_internal.h"
 
 #include <sodium.h>
 
@@ -46,4 +47,34 @@ void moon_crypto_uuid(char *to)
         *to++ = digits[bytes[i] >> 4];
         *to++ = digits[bytes[i] & 15];
     }
+}
+
+/* ---- the node's secret ---- */
+
+/* One block of output is all that is ever wanted: T(1) of the RFC, without a
+ * salt. */
+bool moon_crypto_derive(int which, const char *purpose, size_t len, char *to)
+{
+    static const unsigned char no_salt[32];
+    const struct moon_vm *vm = moon_vm_here();
+    if (vm == NULL)
+        return false;
+    const struct moon_config *config = vm->options.config;
+    const char *secretz =
+        which == 0 ? config->secrets_newz : config->secrets_oldz;
+    if (secretz[0] == '\0')
+        return false;
+    char extracted[32];
+    crypto_auth_hmacsha256_state state;
+    moon_crypto_hmac_sha256((const char *)no_salt, sizeof(no_salt), secretz,
+                            strlen(secretz), extracted);
+    (void)crypto_auth_hmacsha256_init(&state, (const unsigned char *)extracted,
+                                      sizeof(extracted));
+    (void)crypto_auth_hmacsha256_update(&state, (const unsigned char *)purpose,
+                                        len);
+    (void)crypto_auth_hmacsha256_update(&state, (const unsigned char *)"\1", 1);
+    (void)crypto_auth_hmacsha256_final(&state, (unsigned char *)to);
+    sodium_memzero(extracted, sizeof(extracted));
+    sodium_memzero(&state, sizeof(state));
+    return true;
 }

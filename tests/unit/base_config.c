@@ -287,6 +287,12 @@ static void secrets_are_masked(void **state)
     assert_null(strstr(error, "hush"));
     assert_int_equal(set(config, "admin_token", "hu\nsh"), MOON_EINVAL);
     assert_null(strstr(error, "hu"));
+    assert_int_equal(set(config, "secrets.new", "0123456789abcde"),
+                     MOON_EINVAL);
+    assert_non_null(strstr(error, "***: expected at least 16 characters"));
+    assert_null(strstr(error, "0123"));
+    assert_int_equal(set(config, "secrets.new", "0123456789abcdef"), MOON_OK);
+    assert_string_equal(print(config, key_index("secrets.new"), true), "***");
     moon_config_destroy(config);
 }
 
@@ -396,7 +402,7 @@ static void rules_between_keys(void **state)
         {"listen", "", "listen is empty"},
         {"listen", ":1,:1", "twice"},
         {"admin", "127.0.0.1:9000", "admin_token"},
-        {"secrets.old", "x", "secrets.new"},
+        {"secrets.old", "0123456789abcdef", "secrets.new"},
         {"request_memory", "1t", "memory_limit"},
     };
     (void)state;
