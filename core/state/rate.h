@@ -1,0 +1,68 @@
+/* The arithmetic of rate limits: no memory, no clock, no I/O. Times are
+ * nanoseconds of one clock that never goes back, handed in.
+ *
+ * Token and leaky bucket are GCRA (ITU-T I.371, as in redis-cell): one word
+ * per key, the theoretical arrival time. A request moves it by `interval`;
+ * while it is no further ahead of now than `quota` intervals there is room. A
+ * token bucket lets `quota` pass at once. A leaky bucket lets one pass, and
+ * delays the others so that they leave at the rate. The interval is rounded up:
+ * a limit never lets more through than it says.
+ *
+ * A sliding window counts what passed in this window and in the one before,
+ * which weighs as much as it still overlaps: "1000 a day" without the jump at
+ * midnight. */
+#ifndef MOON_STATE_RATE_H
+#define MOON_STATE_RATE_H
+
+#include "base/compiler.h"
+
+#include <stdbool.h>
+
+enum moon_rate_kind {
+    MOON_RATE_TOKEN_BUCKET,
+    MOON_RATE_LEAKY_BUCKET,
+    MOON_RATE_SLIDING_WINDOW,
+};
+
+/* Frozen once made. */
+struct moon_rate {
+    enum moon_rate_kind kind;
+    uint32_t
+        quota; /* token: burst; leaky: 1 and the queue; window: all of it */
+    uint64_t interval_ns; /* buckets */
+    uint64_t period_ns;   /* as configured: the window, or what `rate` is per */
+};
+
+/* At most MOON_RATE_MAX a second; see moon_rate_make. */
+#define MOON_RATE_MAX 10000000u
+#define MOON_RATE_PERIOD_MAX_NS (366ull * 86400 * 1000000000ull)
+
+/* `rate` passes per `period_ns`. False if that is less than one in 366 days,
+ * more than MOON_RATE_MAX a second, or a bucket that would take longer than
+ * 366 days to fill again. `burst` is not used by windows. */
+MOON_MUST_CHECK bool moon_rate_make(enum moon_rate_kind kind, uint32_t rate,
+                                    uint64_t period_ns, uint32_t burst,
+                                    struct moon_rate *out);
+
+/* What is kept for a key; zero is "nothing passed yet". */
+struct moon_rate_state {
+    uint64_t at_ns; /* bucket: arrival time; window: when this one began */
+    uint32_t now_count, before_count; /* window: in it, and in the one before */
+};
+
+struct moon_rate_result {
+    bool allowed;
+    uint32_t remaining; /* would pass at once after this one */
+    uint64_t delay_ns;  /* allowed, leaky: go on after this time */
+    uint64_t retry_ns;  /* refused: the same cost may pass then */
+    uint64_t reset_ns;  /* all of the quota is there again */
+};
+
+/* Would `cost` pass now, and what would be kept then? *state is only read. A
+ * cost above the quota never passes. Cost 0 looks without taking. */
+void moon_rate_check(const struct moon_rate *rate,
+                     const struct moon_rate_state *state, uint64_t now_ns,
+                     uint32_t cost, struct moon_rate_state *next,
+                     struct moon_rate_result *result);
+
+#endif
