@@ -19,6 +19,7 @@ set(MOONSHINE_LUA_FILES
   moonshine/init.lua
   moonshine/jobs.lua
   moonshine/json.lua
+  moonshine/limit.lua
   moonshine/loader.lua
   moonshine/log.lua
   moonshine/naming.lua

@@ -62,6 +62,8 @@
       MOON_CONFIG_LATER)                                                       \
     X(CHOICE, limits_on_store_error, "limits.on_store_error", "local",         \
       "local|open|closed", MOON_CONFIG_LATER)                                  \
+    X(COUNT, limits_max_keys, "limits.max_keys", "1000000", "1000..100000000", \
+      MOON_CONFIG_RESTART)                                                     \
     X(URL, cluster_urlz, "cluster.url", "", MOON_CONFIG_REDIS_URLS,            \
       MOON_CONFIG_LATER)                                                       \
     X(STRING, secrets_newz, "secrets.new", "", "secret", MOON_CONFIG_SECRET)   \

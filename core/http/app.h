@@ -14,7 +14,7 @@
 
 enum moon_body_mode { MOON_BODY_BUFFER, MOON_BODY_FILE, MOON_BODY_STREAM };
 
-enum { MOON_NO_CHAIN = -1, MOON_NO_SCOPE = -1 };
+enum { MOON_NO_CHAIN = -1, MOON_NO_SCOPE = -1, MOON_ROUTE_LIMITS = 8 };
 
 struct moon_route {
     int scope;
@@ -28,6 +28,10 @@ struct moon_route {
     uint64_t stream_timeout_ms;
     uint64_t body_limit_bytes; /* UINT64_MAX: the configured one */
     uint32_t cpu_limit_ms;     /* 0: the configured one */
+    /* Limits that need no Lua and come before all that does: numbers that the
+     * vm room knows. */
+    uint16_t limits[MOON_ROUTE_LIMITS];
+    uint8_t limit_count;
     enum moon_body_mode body_mode;
     bool cancel_on_disconnect; /* beyond GET, HEAD and streams */
     /* app:static */

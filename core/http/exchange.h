@@ -101,6 +101,7 @@ struct moon_exchange {
     int scope;
     int chain;            /* what on_run enters: the route's, or a hook's */
     uint16_t auto_status; /* the status a hook's chain is to answer, or 0 */
+    uint64_t delay_ns;    /* a leaky bucket's: run it so much later */
     struct moon_match match;
     struct moon_str path; /* normalised */
 

@@ -4,6 +4,7 @@
 #include "net/auto_answer.h"
 #include "net/broken.h"
 #include "net/stages.h"
+#include "vm/limit_gate.h"
 
 #include <stdlib.h>
 
@@ -129,6 +130,26 @@ static bool answer_early(struct moon_app_handler *handler,
     return false;
 }
 
+/* Limits that need no Lua are decided before the body is read and before the
+ * VM is entered. True: refused, and answered. */
+static bool refuse_by_limit(struct moon_exchange *x)
+{
+    const struct moon_route *route = x->route;
+    struct moon_limit_outcome outcome;
+    enum moon_err err =
+        moon_limit_gate(x, moon_vm_limits(x->generation->vm), route->limits,
+                        NULL, route->limit_count, &outcome);
+    if (err != MOON_OK)
+        moon_log(MOON_LOG_WARN, "no room for the fields of a limit");
+    x->delay_ns = outcome.delay_ns;
+    if (!outcome.refused)
+        return false;
+    x->generation->limited++;
+    if (!moon_auto_error(x, outcome.status, "Too many requests."))
+        run_hook(x);
+    return true;
+}
+
 static void on_head(void *ctx, struct moon_exchange *x)
 {
     struct moon_app_handler *handler = ctx;
@@ -137,6 +158,9 @@ static void on_head(void *ctx, struct moon_exchange *x)
     if (moon_stages_begin(x) != MOON_OK)
         found = MOON_ENOMEM;
     if (answer_early(handler, x, found))
+        return;
+    if (x->route != NULL && MOON_UNLIKELY(x->route->limit_count > 0) &&
+        refuse_by_limit(x))
         return;
     plan_body(x, x->generation->config);
     if (MOON_UNLIKELY(x->req.content_length >= 0 &&

@@ -71,6 +71,7 @@ static void netx_reset(struct moon_netx *n, struct moon_conn *conn)
     x->app_table = NULL;
     x->route = NULL;
     x->scope = 0;
+    x->delay_ns = 0;
     x->match.route = MOON_NO_ROUTE;
     x->match.allowed = 0;
     x->match.any_method = false;

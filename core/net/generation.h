@@ -16,6 +16,7 @@ struct moon_generation {
     struct moon_archive *files; /* a reference */
     struct moon_config *config; /* owned */
     uint32_t exchanges;         /* that run on it */
+    uint64_t limited;           /* requests that a limit refused in C */
     void (*on_unused)(void *ctx, struct moon_generation *generation);
     void *ctx; /* of on_unused; called when `exchanges` falls to 0 */
 };

@@ -289,6 +289,7 @@ void moon_generations_prepare(struct moon_generations *list,
         .worker_id = list->o.worker_id,
         .worker_count = list->o.worker_count,
         .dev = list->o.dev,
+        .commons = list->o.commons,
     };
     if (moon_builder_build(list->o.builder, release, &options, on_built, gen) !=
         MOON_OK) {

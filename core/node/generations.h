@@ -19,6 +19,7 @@ struct moon_generations_options {
     struct moon_builder *builder;
     struct moon_watch *watch; /* of the loop thread */
     struct moon_app_handler *handler;
+    struct moon_commons *commons;
     const char *app_filez, *nodez;
     uint32_t worker_id, worker_count;
     bool dev;

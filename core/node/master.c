@@ -209,8 +209,11 @@ int moon_node_run(const struct moon_node_options *options)
     static struct moon_master master; /* found by leak checkers in children */
     moon_process_block_signals();
     moon_process_raise_descriptors();
-    master = (struct moon_master){
-        .options = options, .pid_fd = -1, .keep_fd = -1, .shm_fd = -1};
+    master = (struct moon_master){.options = options,
+                                  .pid_fd = -1,
+                                  .keep_fd = -1,
+                                  .shm_fd = -1,
+                                  .region_fd = -1};
     master.started_ms = moon_clock_ms();
     struct moon_buf error = {0};
     if (moon_app_paths_init(&master.paths, options, &error) != MOON_OK) {

@@ -14,6 +14,7 @@
 #include "node/probe.h"
 #include "node/release.h"
 #include "node/shm.h"
+#include "state/region.h"
 
 #include <uv.h>
 
@@ -129,6 +130,8 @@ struct moon_master {
     uint32_t listener_count;
     struct moon_shm *shm;
     int shm_fd;
+    struct moon_region *region; /* what applications share */
+    int region_fd;
 
     struct moon_release *fixed; /* the first one: restart-only keys */
     struct moon_release *current;

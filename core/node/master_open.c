@@ -196,6 +196,8 @@ static bool open_parts(struct moon_master *master, struct moon_config *config,
         config->workers < MOON_WORKERS_MAX ? config->workers : MOON_WORKERS_MAX;
     enum moon_err err =
         moon_shm_create(master->place_count, &master->shm, &master->shm_fd);
+    if (err == MOON_OK)
+        err = moon_region_create(&master->region, &master->region_fd);
     if (err != MOON_OK) {
         moon_buf_printf(error, "no shared memory: %s", moon_err_text(err));
         return false;
@@ -246,6 +248,9 @@ void moon_master_close(struct moon_master *master)
     moon_shm_close(master->shm);
     if (master->shm_fd >= 0)
         (void)close(master->shm_fd);
+    moon_region_close(master->region);
+    if (master->region_fd >= 0)
+        (void)close(master->region_fd);
     free(master->namez);
     free(master->node_dirz);
     free(master->pid_pathz);

@@ -7,6 +7,7 @@
 #include "node/routes.h"
 #include "node/secret.h"
 #include "node/snapshot.h"
+#include "state/commons.h"
 #include "vm/budget.h"
 #include "vm/vm.h"
 
@@ -24,6 +25,7 @@ struct child {
     int archive_fd, temp_fd;
     struct moon_archive *archive;
     struct moon_config *config;
+    struct moon_commons commons;
     struct moon_vm *vm;
     uv_loop_t loop;
     bool started;
@@ -215,7 +217,8 @@ static void load_app(struct child *child)
     const struct moon_config *fixed = restart_keys(child);
     const char *namez = child->options->namez;
     moon_buf_add_char(&child->dir, '\0');
-    if (child->dir.failed)
+    if (child->dir.failed ||
+        moon_commons_init(&child->commons, NULL, fixed) != MOON_OK)
         give_up(child);
     static char socketz[MOON_PROBE_NAME];
     int socket_fd = moon_probe_server_listen(socketz);
@@ -229,6 +232,7 @@ static void load_app(struct child *child)
         .worker_count = fixed->workers,
         .dev = child->options->node->dev,
         .probe = true,
+        .commons = &child->commons,
         .check_socketz = socket_fd >= 0 ? socketz : NULL,
         .watch = watch,
     };

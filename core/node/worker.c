@@ -309,11 +309,14 @@ static void make_parts(struct moon_worker *worker)
         &(struct moon_accept_share){.mine = &worker->slot->connections,
                                     .average = moon_shm_average_connections,
                                     .ctx = o->shm});
+    if (moon_commons_init(&worker->commons, o->region, o->fixed) != MOON_OK)
+        die("no memory for limits");
     worker->generations = moon_generations_create(
         &(struct moon_generations_options){.loop = &worker->loop,
                                            .builder = worker->builder,
                                            .watch = worker->watch,
                                            .handler = worker->handler,
+                                           .commons = &worker->commons,
                                            .app_filez = o->app_filez,
                                            .nodez = o->nodez,
                                            .worker_id = o->slot + 1,
@@ -365,6 +368,7 @@ static void tear_down(struct moon_worker *worker)
     uv_close((uv_handle_t *)&worker->drain_timer, NULL);
     (void)uv_run(&worker->loop, UV_RUN_DEFAULT);
     moon_generations_destroy(worker->generations);
+    moon_commons_deinit(&worker->commons);
     moon_app_handler_destroy(worker->handler);
     moon_budget_unwatch(worker->watch);
     moon_budget_destroy(worker->budget);

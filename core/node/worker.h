@@ -14,12 +14,15 @@
 
 #include <stdint.h>
 
+struct moon_region;
+
 struct moon_worker_options {
     int control_fd;
     const int *listen_fds; /* not owned by anybody after the fork but it */
     const bool *listen_tcp;
     uint32_t listen_count;
     struct moon_shm *shm;
+    struct moon_region *region;
     uint32_t slot; /* index; worker id is one more */
     uint32_t worker_count;
     struct moon_release *release;    /* to start with */

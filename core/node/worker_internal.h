@@ -5,6 +5,7 @@
 #include "node/control.h"
 #include "node/generations.h"
 #include "node/worker.h"
+#include "state/commons.h"
 
 struct moon_worker {
     const struct moon_worker_options *o;
@@ -19,6 +20,7 @@ struct moon_worker {
     struct moon_builder *builder;
     struct moon_app_handler *handler;
     struct moon_server *server; /* NULL once destroyed */
+    struct moon_commons commons;
     struct moon_generations *generations;
     uint64_t base_counters[MOON_COUNTERS]; /* of this slot, before us */
     bool serving, control_lost;

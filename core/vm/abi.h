@@ -145,6 +145,24 @@ int moon_job_start(moon_job *job);
 int moon_job_result(const moon_job *job, moon_bytes *out);
 void moon_job_free(moon_job *job);
 
+/* ---- limits: vm/vm_api_limit.c ----
+ * By the numbers of native.add_limit. Times are seconds. */
+typedef struct moon_limit_result {
+    bool allowed;
+    int status; /* of the refusal */
+    double remaining, delay, retry, reset;
+} moon_limit_result;
+/* Holds the request against these, all or none, and sets the fields of its
+ * response. A key with ptr NULL: by what the limit says. */
+void moon_limit_check(moon_slot *slot, const uint16_t *numbers,
+                      const moon_bytes *keys, uint32_t count,
+                      moon_limit_result *out);
+void moon_limit_take(uint32_t number, const char *key, size_t len,
+                     uint32_t cost, moon_limit_result *out);
+void moon_limit_peek(uint32_t number, const char *key, size_t len,
+                     moon_limit_result *out);
+void moon_limit_reset(uint32_t number, const char *key, size_t len);
+
 /* ---- responses: vm/vm_api_response.c ---- */
 /* Errors are negative, as in base/errcode.h. */
 void moon_res_set_status(moon_slot *slot, int status);

@@ -27,6 +27,7 @@ enum moon_main_kind {
                             traceback: another task died */
     MOON_MAIN_BOOT = 4,  /* 1: on_start, 2: on_start and checks, 3: on_stop,
                             4: activate timers */
+    MOON_MAIN_SERVE_LATE = 5, /* slot, chain, seconds to wait before */
 };
 
 enum moon_task_state {

@@ -1,6 +1,7 @@
 #include "vm/vm.h"
 
 #include "base/log.h"
+#include "state/commons.h"
 #include "vm/abi.h"
 #include "vm/safepoint.h"
 #include "vm/stack_guard.h"
@@ -167,6 +168,9 @@ struct moon_vm *moon_vm_create(const struct moon_vm_options *options,
     }
     uint64_t hard = options->config->memory_limit_bytes;
     vm->options = *options;
+    moon_limit_set_init(&vm->limits, options->commons != NULL
+                                         ? options->commons->limits
+                                         : NULL);
     moon_memory_init(&vm->memory, (size_t)(hard / 100 * SOFT_PERCENT),
                      (size_t)hard);
     vm->L = lua_newstate(moon_memory_alloc, &vm->memory);
@@ -220,6 +224,7 @@ void moon_vm_destroy(struct moon_vm *vm)
     }
     moon_buf_deinit(&vm->start_text);
     moon_app_deinit(&vm->app);
+    moon_limit_set_deinit(&vm->limits);
     free(vm);
 }
 
@@ -420,12 +425,17 @@ void moon_vm_run(struct moon_vm *vm, struct moon_exchange *x, int chain)
     task->cpu_limit_ms = x->route != NULL && x->route->cpu_limit_ms != 0
                              ? x->route->cpu_limit_ms
                              : (uint32_t)vm->options.config->cpu_limit_ms;
-    if (moon_vm_call_prepare(vm, task) == MOON_OK) {
-        lua_pushinteger(task->co, MOON_MAIN_SERVE);
-        lua_pushinteger(task->co, (lua_Integer)slot->number);
-        lua_pushinteger(task->co, chain);
+    if (moon_vm_call_prepare(vm, task) != MOON_OK) {
+        moon_vm_call_resume(vm, task, 0);
+        return;
     }
-    moon_vm_call_resume(vm, task, 3);
+    bool late = x->delay_ns > 0;
+    lua_pushinteger(task->co, late ? MOON_MAIN_SERVE_LATE : MOON_MAIN_SERVE);
+    lua_pushinteger(task->co, (lua_Integer)slot->number);
+    lua_pushinteger(task->co, chain);
+    if (MOON_UNLIKELY(late))
+        lua_pushnumber(task->co, (lua_Number)x->delay_ns / 1e9);
+    moon_vm_call_resume(vm, task, late ? 4 : 3);
 }
 
 void moon_vm_cancel(struct moon_exchange *x, enum moon_cancel_reason why)
@@ -463,6 +473,11 @@ bool moon_vm_stopping(void)
 const struct moon_app *moon_vm_app(const struct moon_vm *vm)
 {
     return &vm->app;
+}
+
+const struct moon_limit_set *moon_vm_limits(const struct moon_vm *vm)
+{
+    return &vm->limits;
 }
 
 struct moon_app *moon_vm_app_loading(struct moon_vm *vm)

@@ -17,7 +17,9 @@
 
 struct lua_State;
 struct moon_vm;
-struct moon_watch; /* vm/budget.h */
+struct moon_watch;     /* vm/budget.h */
+struct moon_commons;   /* state/commons.h */
+struct moon_limit_set; /* vm/limit_gate.h */
 
 struct moon_vm_options {
     const struct moon_archive *files; /* borrowed for the VM's life */
@@ -33,6 +35,7 @@ struct moon_vm_options {
     const char *check_socketz; /* the probe's own server, for app:check: a name
                                   for moonshine.tcp; borrowed; may be NULL */
     struct moon_watch *watch;  /* of the thread that loads; may be NULL */
+    struct moon_commons *commons; /* of the process; borrowed */
 };
 
 /* Loads everything. NULL on failure, with file, line and traceback in `error`.
@@ -69,9 +72,10 @@ void moon_vm_on_idle(struct moon_vm *vm, void (*idle)(void *ctx), void *ctx);
 void moon_vm_destroy(struct moon_vm *vm);
 
 const struct moon_app *moon_vm_app(const struct moon_vm *vm);
+const struct moon_limit_set *moon_vm_limits(const struct moon_vm *vm);
 uint64_t moon_vm_generation(const struct moon_vm *vm);
 
-/* Runs a chain for an exchange (the app now holds it). */
+/* Runs a chain for an exchange (the app now holds it), x->delay_ns later. */
 void moon_vm_run(struct moon_vm *vm, struct moon_exchange *x, int chain);
 /* Shapes a failure that arose in C (timeout, shed, body too large while the
  * handler runs) through the app's error handlers. */

@@ -3,6 +3,7 @@
 #define MOON_VM_INTERNAL_H
 
 #include "vm/budget.h"
+#include "vm/limit_gate.h"
 #include "vm/memory.h"
 #include "vm/task.h"
 #include "vm/vm.h"
@@ -30,6 +31,7 @@ struct moon_vm {
     struct moon_trap trap;
     struct moon_vm_options options;
     struct moon_app app;
+    struct moon_limit_set limits;
     lua_State *L;
     int main_ref, contexts_ref;
     enum moon_vm_phase phase;

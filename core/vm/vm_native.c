@@ -177,6 +177,7 @@ int moon_native_open(lua_State *L)
     };
     moon_api_request_keep();
     moon_api_form_keep();
+    moon_api_limit_keep();
     moon_api_response_keep();
     moon_api_stream_keep();
     moon_api_log_keep();
@@ -194,5 +195,6 @@ int moon_native_open(lua_State *L)
     lua_call(L, 1, 1);
     lua_setfield(L, -2, "json");
     moon_native_open_app(L);
+    moon_native_open_limit(L);
     return 1;
 }

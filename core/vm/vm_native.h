@@ -14,5 +14,7 @@ int moon_native_open(lua_State *L);
 /* vm_native_app.c: adds what builds the table of routes to the table on top of
  * the stack. May raise. */
 void moon_native_open_app(lua_State *L);
+/* vm_native_limit.c: the same for limits. May raise. */
+void moon_native_open_limit(lua_State *L);
 
 #endif

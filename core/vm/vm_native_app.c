@@ -105,6 +105,20 @@ static enum moon_err open_dir(lua_State *L, struct moon_route *route, int table,
     return opened ? MOON_OK : MOON_ESYS;
 }
 
+/* Which limits hold before Lua is entered. */
+static void fill_limits(lua_State *L, struct moon_route *route, int table)
+{
+    lua_getfield(L, table, "limits");
+    int at = lua_gettop(L);
+    size_t count = lua_istable(L, at) ? lua_objlen(L, at) : 0;
+    for (size_t i = 0; i < count && i < MOON_ROUTE_LIMITS; i++) {
+        lua_rawgeti(L, at, (int)i + 1);
+        route->limits[route->limit_count++] = (uint16_t)lua_tointeger(L, -1);
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+}
+
 static void fill_route(lua_State *L, struct moon_app *app,
                        struct moon_route *route, int table)
 {
@@ -125,6 +139,7 @@ static void fill_route(lua_State *L, struct moon_app *app,
     route->body_mode =
         (enum moon_body_mode)(int)number_field(L, table, "body_mode", 0);
     route->cancel_on_disconnect = bool_field(L, table, "cancel_on_disconnect");
+    fill_limits(L, route, table);
     route->index = text_field(L, app, table, "index");
     route->fallback = text_field(L, app, table, "fallback");
     route->max_age_s = (int64_t)number_field(L, table, "max_age", -1);

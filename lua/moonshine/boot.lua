@@ -20,7 +20,7 @@ require "moonshine.bind"
 require "moonshine"
 
 local C = ffi.C
-local CALL, FAIL = 2, 3 -- SERVE is 1
+local CALL, FAIL, SERVE_LATE = 2, 3, 5 -- SERVE is 1
 local START, CHECK, STOP, ACTIVATE = 1, 2, 3, 4
 
 -- Taken before the application's coroutine.yield is put in its place.
@@ -95,6 +95,9 @@ local function run_other(kind, a, b, c, d, e)
         tasks.run(a)
     elseif kind == FAIL then
         run_fail(a, b, c, d, e)
+    elseif kind == SERVE_LATE then
+        tasks.sleep(c)
+        chains[b](a)
     else
         run_boot(a)
     end

@@ -2,9 +2,12 @@
 local chain = require "moonshine.chain"
 local context = require "moonshine.context"
 local fail = require "moonshine.fail"
+local limit = require "moonshine.limit"
 local native = require "moonshine.native"
 
 local M = {}
+
+local LIMITS_MAX = 8 -- of one route in the core, and side by side in a chain
 
 local method_bits = { GET = 1, HEAD = 2, POST = 4, PUT = 8, PATCH = 16, DELETE = 32, OPTIONS = 64 }
 
@@ -13,12 +16,43 @@ M.chains = {}
 --- Their records: pattern, source, scope.
 M.records = {}
 
+-- Functions of a chain; limits side by side become one.
 local function functions_of(entries)
-    local list = {}
-    for i, entry in ipairs(entries) do
-        list[i] = entry.fn
+    local list, group = {}, nil
+    for _, entry in ipairs(entries) do
+        if limit.is(entry.object) then
+            if not group or #group == LIMITS_MAX then
+                group = {}
+                list[#list + 1] = limit.group(group)
+            end
+            group[#group + 1] = entry.object
+        else
+            group = nil
+            list[#list + 1] = entry.fn
+        end
     end
     return list
+end
+
+-- Splits a chain: the numbers of limits that the core decides before Lua is
+-- entered, and the rest. A limit that stands in it twice counts once.
+local function split_limits(entries, place)
+    local numbers, rest, seen, ordinal = {}, {}, {}, 0
+    for _, entry in ipairs(entries) do
+        local object = entry.object
+        if not limit.is(object) then
+            rest[#rest + 1] = entry
+        elseif not seen[object] then
+            seen[object], ordinal = true, ordinal + 1
+            limit.name_after(object, place, ordinal)
+            if #rest == 0 and #numbers < LIMITS_MAX and limit.is_native(object) then
+                numbers[#numbers + 1] = object
+            else
+                rest[#rest + 1] = entry
+            end
+        end
+    end
+    return numbers, rest
 end
 
 local function add_chain(entries, handler, info)
@@ -28,12 +62,24 @@ local function add_chain(entries, handler, info)
     return number
 end
 
+local function methods_of(route)
+    return route.any and "ANY" or table.concat(route.methods, " ")
+end
+
 local function names_of(entries)
     local names = {}
     for i, entry in ipairs(entries) do
         names[i] = entry.name
     end
     return table.concat(names, ", ")
+end
+
+local function numbers_of(limits)
+    local list = {}
+    for i, object in ipairs(limits) do
+        list[i] = object.number
+    end
+    return list
 end
 
 local function add_route(app, route, by_id)
@@ -47,9 +93,9 @@ local function add_route(app, route, by_id)
     local info = { pattern = route.pattern, source = route.source, scope = route.scope,
         session = route.session }
     if route.handler then
-        route.chain_number = add_chain(route.chain, route.handler, info)
+        route.chain_number = add_chain(route.rest, route.handler, info)
     end
-    local methods = route.any and "ANY" or table.concat(route.methods, " ")
+    local methods = methods_of(route)
     local id, message, other = native.add_route {
         scope = route.scope, chain = route.chain_number, pattern = route.pattern,
         name = route.name, source = route.source, methods = methods,
@@ -57,6 +103,7 @@ local function add_route(app, route, by_id)
         timeout_ms = route.timeout_ms, stream_timeout_ms = route.stream_timeout_ms,
         body_limit = route.body_limit, cpu_limit_ms = route.cpu_limit_ms,
         body_mode = route.body_mode, cancel_on_disconnect = route.cancel_on_disconnect,
+        limits = numbers_of(route.limits),
         dir = route.dir, index = route.index, fallback = route.fallback,
         max_age = route.max_age, immutable = route.immutable,
     }
@@ -111,6 +158,11 @@ end
 function M.freeze(app)
     local by_id = {}
     app.names = {}
+    for _, route in ipairs(app.routes) do
+        route.limits, route.rest = split_limits(route.chain, methods_of(route) .. " "
+            .. route.pattern)
+    end
+    limit.freeze()
     for _, scope in ipairs(app.scopes) do
         add_scope(scope)
     end

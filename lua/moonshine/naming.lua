@@ -28,7 +28,7 @@ end
 --- A name for a function or object that the application's code just passed.
 function M.describe(value)
     if type(value) == "table" then
-        return tostring(value.name or "object")
+        return tostring(value.name or rawget(value, "kind") or "object")
     end
     local _, level = fault.where(3)
     local name = level and name_of(value, level)

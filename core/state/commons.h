@@ -1,0 +1,26 @@
+/* What the process lends to every generation of code that runs in it, and what
+ * therefore outlives them all: limits, and what else is shared.
+ *
+ * One per process that runs applications: the worker's lies over the node's
+ * region, the probe's over one of its own. Made before the first VM and
+ * destroyed after the last; a VM that is being built on another thread only
+ * reads it. */
+#ifndef MOON_STATE_COMMONS_H
+#define MOON_STATE_COMMONS_H
+
+#include "base/config.h"
+#include "state/limits.h"
+
+struct moon_commons {
+    struct moon_region *region; /* borrowed, or owned: see `own_region` */
+    bool own_region;
+    struct moon_limits *limits; /* owned */
+};
+
+/* `region` NULL: makes one that nobody else sees. */
+MOON_MUST_CHECK enum moon_err moon_commons_init(
+    struct moon_commons *commons, struct moon_region *region,
+    const struct moon_config *config);
+void moon_commons_deinit(struct moon_commons *commons);
+
+#endif

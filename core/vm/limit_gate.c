@@ -1,0 +1,182 @@
+#include "vm/limit_gate.h"
+
+#include "base/log.h"
+
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define SECOND_NS 1000000000ull
+
+void moon_limit_set_init(struct moon_limit_set *set, struct moon_limits *table)
+{
+    *set = (struct moon_limit_set){.table = table};
+    moon_arena_init(&set->arena, NULL, 0);
+}
+
+void moon_limit_set_deinit(struct moon_limit_set *set)
+{
+    free(set->items);
+    moon_arena_reset(&set->arena);
+}
+
+struct moon_limit *moon_limit_set_add(struct moon_limit_set *set,
+                                      uint32_t *number)
+{
+    if (set->count == set->cap) {
+        uint32_t cap = set->cap == 0 ? 8 : set->cap * 2;
+        struct moon_limit *grown =
+            realloc(set->items, cap * sizeof(set->items[0]));
+        if (grown == NULL)
+            return NULL;
+        set->items = grown;
+        set->cap = cap;
+    }
+    *number = set->count++;
+    set->items[*number] = (struct moon_limit){.cost = 1, .status = 429};
+    return &set->items[*number];
+}
+
+/* ---- who ---- */
+
+static struct moon_str address_of(const struct moon_exchange *x)
+{
+    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+    const struct moon_peer *peer = &x->peer;
+    const char *bytes = (const char *)peer->addr;
+    if (peer->family == AF_INET)
+        return moon_str(bytes, 4);
+    if (peer->family != AF_INET6)
+        return MOON_STR_NONE;
+    if (memcmp(peer->addr, mapped, sizeof(mapped)) == 0)
+        return moon_str(bytes + sizeof(mapped), 4);
+    return moon_str(bytes, 8);
+}
+
+/* By what a limit counts this request; ptr NULL: it does not. */
+static struct moon_str key_of(const struct moon_exchange *x,
+                              const struct moon_limit *limit)
+{
+    struct moon_str value;
+    switch (limit->by) {
+    case MOON_LIMIT_BY_ALL:
+        return MOON_STR("*");
+    case MOON_LIMIT_BY_ROUTE:
+        return x->route != NULL ? x->route->pattern : MOON_STR("-");
+    case MOON_LIMIT_BY_HEADER:
+        if (moon_request_header(&x->req, limit->header, 0, &value) &&
+            value.len > 0)
+            return value;
+        return address_of(x);
+    case MOON_LIMIT_BY_IP:
+        return address_of(x);
+    case MOON_LIMIT_BY_LUA:
+        break;
+    }
+    return MOON_STR_NONE;
+}
+
+/* ---- what the answer says ---- */
+
+static uint64_t seconds_up(uint64_t ns)
+{
+    return (ns + SECOND_NS - 1) / SECOND_NS;
+}
+
+static enum moon_err set_text(struct moon_exchange *x, struct moon_str name,
+                              struct moon_str value)
+{
+    return moon_response_set(&x->res, &x->arena, name, value);
+}
+
+/* RFC 9110 section 10.2.3 and draft-ietf-httpapi-ratelimit-headers. */
+static enum moon_err set_fields(struct moon_exchange *x,
+                                const struct moon_limit *limit,
+                                const struct moon_rate_result *result,
+                                bool refused)
+{
+    char text[160];
+    uint64_t reset_ns = refused ? result->retry_ns : result->reset_ns;
+    int len =
+        snprintf(text, sizeof(text), "\"%.*s\";r=%u;t=%llu",
+                 MOON_STR_ARG(limit->name), refused ? 0 : result->remaining,
+                 (unsigned long long)seconds_up(reset_ns));
+    if (len < 0 || (size_t)len >= sizeof(text))
+        return MOON_EFULL;
+    enum moon_err err =
+        set_text(x, MOON_STR("RateLimit"), moon_str(text, (size_t)len));
+    if (err == MOON_OK)
+        err = set_text(x, MOON_STR("RateLimit-Policy"), limit->policy);
+    if (err != MOON_OK || !refused)
+        return err;
+    len = snprintf(text, sizeof(text), "%llu",
+                   (unsigned long long)seconds_up(result->retry_ns));
+    return set_text(x, MOON_STR("Retry-After"), moon_str(text, (size_t)len));
+}
+
+/* ---- holding against ---- */
+
+static void log_dry(const struct moon_exchange *x,
+                    const struct moon_limit *limit)
+{
+    moon_log(MOON_LOG_WARN,
+             "limit \"%.*s\" would refuse (dry_run), route %.*s, request %.*s",
+             MOON_STR_ARG(limit->name),
+             MOON_STR_ARG(x->route != NULL ? x->route->pattern : MOON_STR("-")),
+             MOON_STR_ARG(x->request_id));
+}
+
+/* Takes from one that refuses nothing, apart from the others. */
+static void take_dry(const struct moon_exchange *x,
+                     const struct moon_limit_set *set,
+                     const struct moon_limit *limit,
+                     const struct moon_limit_claim *claim, uint64_t now_ns)
+{
+    struct moon_rate_result result;
+    uint32_t which;
+    if (!moon_limits_take(set->table, claim, 1, now_ns, &result, &which))
+        log_dry(x, limit);
+}
+
+enum moon_err moon_limit_gate(struct moon_exchange *x,
+                              const struct moon_limit_set *set,
+                              const uint16_t *numbers,
+                              const struct moon_str *keys, uint32_t count,
+                              struct moon_limit_outcome *outcome)
+{
+    struct moon_limit_claim claims[MOON_LIMIT_CLAIMS_MAX];
+    const struct moon_limit *limits[MOON_LIMIT_CLAIMS_MAX];
+    struct moon_rate_result results[MOON_LIMIT_CLAIMS_MAX];
+    uint32_t used = 0, which;
+    uint64_t now_ns = moon_limits_now_ns();
+    *outcome = (struct moon_limit_outcome){0};
+    for (uint32_t i = 0; i < count; i++) {
+        const struct moon_limit *limit = &set->items[numbers[i]];
+        struct moon_str key = keys != NULL ? keys[i] : MOON_STR_NONE;
+        if (key.ptr == NULL)
+            key = key_of(x, limit);
+        if (key.ptr == NULL)
+            continue;
+        claims[used] = (struct moon_limit_claim){
+            .rate = &limit->rate,
+            .key = moon_limits_key(set->table, limit->salt, key),
+            .cost = limit->cost};
+        if (limit->dry_run)
+            take_dry(x, set, limit, &claims[used], now_ns);
+        else
+            limits[used++] = limit;
+    }
+    if (used == 0)
+        return MOON_OK;
+    outcome->refused =
+        !moon_limits_take(set->table, claims, used, now_ns, results, &which);
+    if (outcome->refused) {
+        outcome->status = limits[which]->status;
+    } else {
+        for (uint32_t i = 0; i < used; i++) {
+            if (results[i].delay_ns > outcome->delay_ns)
+                outcome->delay_ns = results[i].delay_ns;
+        }
+    }
+    return set_fields(x, limits[which], &results[which], outcome->refused);
+}
