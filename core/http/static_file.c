@@ -1,5 +1,7 @@
 #include "http/static_file.h"
 
+#include "http/precondition.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -159,82 +161,32 @@ enum moon_err moon_static_open(int root_fd, struct moon_str path,
     return err;
 }
 
-/* The preconditions of one request. */
-struct conditions {
-    const struct moon_static_file *file;
-    const struct moon_request *req;
-    struct moon_str etag;
-};
-
-static bool header(const struct conditions *cond, const char *name,
-                   struct moon_str *value)
-{
-    return moon_request_header(cond->req, moon_strz(name), 0, value);
-}
-
-/* Does any field of that name list the entity tag? The lists of several
- * fields count as one. */
-static bool listed(const struct conditions *cond, const char *name, bool weak)
-{
-    struct moon_str value;
-    for (uint32_t n = 0;
-         moon_request_header(cond->req, moon_strz(name), n, &value); n++) {
-        if (moon_etag_listed(value, cond->etag, weak))
-            return true;
-    }
-    return false;
-}
-
-/* If-Match, else If-Unmodified-Since. */
-static bool precondition_fails(const struct conditions *cond)
-{
-    struct moon_str value;
-    time_t since;
-    if (header(cond, "If-Match", &value))
-        return !listed(cond, "If-Match", false);
-    return header(cond, "If-Unmodified-Since", &value) &&
-           moon_http_date_parse(value, &since) && cond->file->mtime > since;
-}
-
-/* If-None-Match, else If-Modified-Since. */
-static bool is_unchanged(const struct conditions *cond)
-{
-    struct moon_str value;
-    time_t since;
-    if (cond->req->method != MOON_METHOD_GET &&
-        cond->req->method != MOON_METHOD_HEAD)
-        return false;
-    if (header(cond, "If-None-Match", &value))
-        return listed(cond, "If-None-Match", true);
-    return header(cond, "If-Modified-Since", &value) &&
-           moon_http_date_parse(value, &since) && cond->file->mtime <= since;
-}
-
 /* May Range count? With If-Range only if the client's part is of this very
  * file. A date must match exactly (RFC 9110 section 13.1.5). */
-static bool range_counts(const struct conditions *cond)
+static bool range_counts(const struct moon_request *req,
+                         const struct moon_validators *now)
 {
     struct moon_str value;
     time_t when;
-    if (cond->req->method != MOON_METHOD_GET)
+    if (req->method != MOON_METHOD_GET)
         return false;
-    if (!header(cond, "If-Range", &value))
+    if (!moon_request_header(req, MOON_STR("If-Range"), 0, &value))
         return true;
     if (value.len > 0 && value.ptr[0] == '*')
         return false;
     if (moon_http_date_parse(value, &when))
-        return when == cond->file->mtime;
-    return moon_etag_listed(value, cond->etag, false);
+        return when == now->mtime;
+    return moon_etag_listed(value, now->etag, false);
 }
 
-static enum moon_err set_validators(const struct conditions *cond,
+static enum moon_err set_validators(const struct moon_validators *now,
                                     struct moon_response *res,
                                     struct moon_arena *arena)
 {
     char date[30];
-    moon_http_date_write(cond->file->mtime, date);
+    moon_http_date_write(now->mtime, date);
     enum moon_err err =
-        moon_response_set(res, arena, MOON_STR("ETag"), cond->etag);
+        moon_response_set(res, arena, MOON_STR("ETag"), now->etag);
     if (err == MOON_OK)
         err = moon_response_set(res, arena, MOON_STR("Last-Modified"),
                                 moon_str(date, 29));
@@ -262,14 +214,16 @@ static enum moon_err set_content_range(const struct moon_static_plan *plan,
                              moon_str(text, (size_t)len));
 }
 
-static void apply_range(const struct conditions *cond,
+static void apply_range(const struct moon_request *req,
+                        const struct moon_validators *now, uint64_t size,
                         struct moon_static_plan *out)
 {
     struct moon_str value;
     struct moon_range range;
-    if (!header(cond, "Range", &value) || !range_counts(cond))
+    if (!moon_request_header(req, MOON_STR("Range"), 0, &value) ||
+        !range_counts(req, now))
         return;
-    switch (moon_range_parse(value, cond->file->size, &range)) {
+    switch (moon_range_parse(value, size, &range)) {
     case MOON_RANGE_ONE:
         *out = (struct moon_static_plan){206, range.from, range.length};
         break;
@@ -287,17 +241,18 @@ enum moon_err moon_static_plan(const struct moon_static_file *file,
                                struct moon_arena *arena,
                                struct moon_static_plan *out)
 {
-    const struct conditions cond = {file, req, moon_strz(file->etag)};
+    const struct moon_validators now = {moon_strz(file->etag), file->mtime,
+                                        true};
     *out = (struct moon_static_plan){200, 0, file->size};
-    enum moon_err err = set_validators(&cond, res, arena);
+    enum moon_err err = set_validators(&now, res, arena);
     if (err != MOON_OK)
         return err;
-    if (precondition_fails(&cond))
+    if (moon_precondition_fails(req, &now))
         *out = (struct moon_static_plan){412, 0, 0};
-    else if (is_unchanged(&cond))
+    else if (moon_is_unchanged(req, &now))
         *out = (struct moon_static_plan){304, 0, 0};
     else
-        apply_range(&cond, out);
+        apply_range(req, &now, file->size, out);
     if (out->status == 206 || out->status == 416)
         err = set_content_range(out, file->size, res, arena);
     return err;
