@@ -3,10 +3,11 @@
 #include "http/token.h"
 
 /* How closely a media range names a type; more is closer. */
-enum fit { FIT_NONE, FIT_ANY, FIT_FAMILY, FIT_EXACT };
+enum fit { FIT_NONE, FIT_ANY, FIT_FAMILY, FIT_VARIANT, FIT_EXACT };
 
 struct preference {
     struct moon_str type; /* the range, without its parameters */
+    bool variant;         /* it has some, other than q */
     int quality;          /* in thousandths */
 };
 
@@ -26,11 +27,12 @@ static bool parse_quality(struct moon_str text, int *out)
     return value <= 1000;
 }
 
-/* Parameters other than q are ignored: our offers have none. */
+/* Of the parameters only q is looked at: our offers have none. */
 static bool parse_preference(struct moon_str element, struct preference *out)
 {
     struct moon_str rest;
     out->type = moon_str_trim(moon_str_cut(element, ';', &rest));
+    out->variant = false;
     out->quality = 1000;
     while (rest.len > 0) {
         struct moon_str value;
@@ -38,16 +40,21 @@ static bool parse_preference(struct moon_str element, struct preference *out)
         struct moon_str name = moon_str_cut(param, '=', &value);
         if (moon_str_eq_nocase(name, MOON_STR("q")))
             return parse_quality(value, &out->quality);
+        out->variant = out->variant || name.len > 0;
     }
     return true;
 }
 
-static enum fit fit_of(struct moon_str range, struct moon_str offer)
+/* Who asks for a variant of a type is better served with the type than not at
+ * all; what is said about the type itself counts first. */
+static enum fit fit_of(const struct preference *preference,
+                       struct moon_str offer)
 {
+    struct moon_str range = preference->type;
     if (moon_str_eq(range, MOON_STR("*/*")))
         return FIT_ANY;
     if (moon_str_eq_nocase(range, offer))
-        return FIT_EXACT;
+        return preference->variant ? FIT_VARIANT : FIT_EXACT;
     size_t family = range.len < 2 ? 0 : range.len - 1;
     if (family > 0 && range.ptr[family] == '*' &&
         range.ptr[family - 1] == '/' && offer.len > family &&
@@ -68,7 +75,7 @@ static enum fit rate(struct moon_str accept, struct moon_str offer,
     while (moon_list_next(&accept, &element)) {
         if (!parse_preference(element, &preference))
             continue;
-        enum fit fit = fit_of(preference.type, offer);
+        enum fit fit = fit_of(&preference, offer);
         if (fit > best) {
             best = fit;
             *quality = preference.quality;
