@@ -1,5 +1,7 @@
 #include "base/archive.h"
 
+#include "base/hash.h"
+
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -162,42 +164,17 @@ void moon_archive_entry(const struct moon_archive *archive, size_t index,
     get_entry(archive, index, name, bytes);
 }
 
-/* Two lanes of multiply and rotate over eight bytes at a time: quick over
- * 64 MiB, and it only has to tell one state of a directory from another. */
-static void mix(uint64_t lanes[2], uint64_t word)
-{
-    lanes[0] = (lanes[0] ^ word) * 0x9e3779b97f4a7c15u;
-    lanes[0] = (lanes[0] << 29) | (lanes[0] >> 35);
-    lanes[1] = (lanes[1] + word) * 0xc2b2ae3d27d4eb4fu;
-    lanes[1] ^= (lanes[1] >> 31) + lanes[0];
-}
-
-static void mix_str(uint64_t lanes[2], struct moon_str s)
-{
-    mix(lanes, s.len);
-    while (s.len > 0) {
-        uint64_t word = 0;
-        size_t len = s.len < sizeof(word) ? s.len : sizeof(word);
-        memcpy(&word, s.ptr, len);
-        mix(lanes, le64toh(word));
-        s.ptr += len;
-        s.len -= len;
-    }
-}
-
 void moon_archive_hash(const struct moon_archive *archive, char hex[33])
 {
-    uint64_t lanes[2] = {0x243f6a8885a308d3u, 0x13198a2e03707344u};
+    struct moon_hash hash;
+    moon_hash_init(&hash);
     for (size_t i = 0; i < archive->count; i++) {
         struct moon_str name, bytes;
         get_entry(archive, i, &name, &bytes);
-        mix_str(lanes, name);
-        mix_str(lanes, bytes);
+        moon_hash_add(&hash, name);
+        moon_hash_add(&hash, bytes);
     }
-    for (int i = 0; i < 4; i++)
-        mix(lanes, archive->count);
-    (void)snprintf(hex, 33, "%016llx%016llx", (unsigned long long)lanes[0],
-                   (unsigned long long)lanes[1]);
+    moon_hash_hex(&hash, hex);
 }
 
 /* ---- writing ---- */
@@ -242,9 +219,10 @@ static void writer_destroy(struct moon_archive_writer *writer)
 static uint32_t *find_slot(const struct moon_archive_writer *writer,
                            struct moon_str name)
 {
-    uint64_t lanes[2] = {0};
-    mix_str(lanes, name);
-    size_t at = (size_t)lanes[1] & (writer->slot_count - 1);
+    struct moon_hash hash;
+    moon_hash_init(&hash);
+    moon_hash_add(&hash, name);
+    size_t at = (size_t)hash.lanes[1] & (writer->slot_count - 1);
     for (;; at = (at + 1) & (writer->slot_count - 1)) {
         uint32_t held = writer->slots[at];
         if (held == 0 || moon_str_eq(file_name(&writer->files[held - 1]), name))

@@ -27,8 +27,7 @@ bool moon_archive_find(const struct moon_archive *archive, struct moon_str name,
 size_t moon_archive_count(const struct moon_archive *archive);
 void moon_archive_entry(const struct moon_archive *archive, size_t index,
                         struct moon_str *name, struct moon_str *bytes);
-/* 32 hex digits over names and bytes: which code is this? (no secret, and no
- * defence against someone who wants two archives to look alike) */
+/* 32 hex digits over names and bytes: which code is this? (base/hash.h) */
 void moon_archive_hash(const struct moon_archive *archive, char hex[33]);
 
 /* Building one. */
