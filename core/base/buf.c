@@ -70,28 +70,42 @@ void moon_buf_printf(struct moon_buf *buf, const char *fmt, ...)
     va_end(args);
 }
 
+static const struct {
+    char text[7];
+    unsigned char len; /* 0: stands for itself */
+} html[256] = {
+    ['&'] = {"&amp;", 5},  ['<'] = {"&lt;", 4},   ['>'] = {"&gt;", 4},
+    ['"'] = {"&quot;", 6}, ['\''] = {"&#39;", 5},
+};
+
+size_t moon_html_plain(struct moon_str s)
+{
+    const unsigned char *at = (const unsigned char *)s.ptr;
+    size_t i = 0;
+    /* Eight at a time, without a way out in between: half the work. */
+    while (s.len - i >= 8) {
+        unsigned special = 0;
+        for (size_t k = 0; k < 8; k++)
+            special |= html[at[i + k]].len;
+        if (special != 0)
+            break;
+        i += 8;
+    }
+    while (i < s.len && html[at[i]].len == 0)
+        i++;
+    return i;
+}
+
 void moon_buf_add_html(struct moon_buf *buf, struct moon_str s)
 {
-    for (size_t i = 0; i < s.len; i++) {
-        switch (s.ptr[i]) {
-        case '&':
-            moon_buf_addz(buf, "&amp;");
-            break;
-        case '<':
-            moon_buf_addz(buf, "&lt;");
-            break;
-        case '>':
-            moon_buf_addz(buf, "&gt;");
-            break;
-        case '"':
-            moon_buf_addz(buf, "&quot;");
-            break;
-        case '\'':
-            moon_buf_addz(buf, "&#39;");
-            break;
-        default:
-            moon_buf_add_char(buf, s.ptr[i]);
+    while (s.len > 0) {
+        size_t plain = moon_html_plain(s);
+        moon_buf_add(buf, s.ptr, plain);
+        if (plain < s.len) {
+            unsigned char ch = (unsigned char)s.ptr[plain++];
+            moon_buf_add(buf, html[ch].text, html[ch].len);
         }
+        s = moon_str(s.ptr + plain, s.len - plain);
     }
 }
 

@@ -71,6 +71,8 @@ static inline struct moon_str moon_buf_str(const struct moon_buf *buf)
 /* With & < > " ' as character references: safe in text and in quoted
  * attributes. */
 void moon_buf_add_html(struct moon_buf *buf, struct moon_str s);
+/* How many bytes at the start it would leave as they are. */
+size_t moon_html_plain(struct moon_str s);
 
 /* Text of a JSON string with its quotes; bytes that are not UTF-8 become
  * U+FFFD. */
