@@ -218,6 +218,11 @@ double moon_lua_clock(void);
 /* codec: 1 base64, 2 base64url, 3 hex, 4 percent, 5 html; false: bad input */
 bool moon_lua_encode(int codec, const char *text, size_t len, moon_bytes *out);
 bool moon_lua_decode(int codec, const char *text, size_t len, moon_bytes *out);
+/* How text stands within other text: 1 in HTML, 2 as a field of CSV, 3 JSON in
+ * a script. 0 as it is, 1 as `out` says, -1 no memory. */
+int moon_lua_quote(int how, const char *text, size_t len, moon_bytes *out);
+/* By the extension of a file's name; static. */
+void moon_lua_content_type(const char *name, size_t len, moon_bytes *out);
 void moon_lua_random(char *to, size_t len);
 void moon_lua_http_date(double when, moon_bytes *out);
 bool moon_lua_http_date_parse(const char *text, size_t len, double *when);

@@ -252,6 +252,89 @@ bool moon_lua_decode(int codec, const char *text, size_t len, moon_bytes *out)
     return finish(out) && good;
 }
 
+/* ---- text within other text ---- */
+
+enum quoting {
+    QUOTE_HTML = 1,
+    QUOTE_CSV,
+    QUOTE_SCRIPT,
+};
+
+static bool needs_csv_quotes(struct moon_str in)
+{
+    for (size_t i = 0; i < in.len; i++) {
+        char ch = in.ptr[i];
+        if (ch == ',' || ch == '"' || ch == '\r' || ch == '\n')
+            return true;
+    }
+    return false;
+}
+
+/* RFC 4180. */
+static void quote_csv(struct moon_str in, struct moon_buf *out)
+{
+    moon_buf_add_char(out, '"');
+    for (size_t i = 0; i < in.len; i++) {
+        if (in.ptr[i] == '"')
+            moon_buf_add_char(out, '"');
+        moon_buf_add_char(out, in.ptr[i]);
+    }
+    moon_buf_add_char(out, '"');
+}
+
+/* U+2028 and U+2029, which end a line of JavaScript before ES2019. */
+static bool is_line_separator(struct moon_str s)
+{
+    return moon_str_starts(s, MOON_STR("\xe2\x80\xa8")) ||
+           moon_str_starts(s, MOON_STR("\xe2\x80\xa9"));
+}
+
+/* JSON that cannot end the <script> around it. What is replaced occurs only in
+ * its strings. */
+static bool quote_script(struct moon_str in, struct moon_buf *out)
+{
+    bool changed = false;
+    while (in.len > 0) {
+        size_t taken = 1;
+        char ch = in.ptr[0];
+        if (ch == '<' || ch == '>' || ch == '&') {
+            moon_buf_printf(out, "\\u%04x", (unsigned)ch);
+            changed = true;
+        } else if (is_line_separator(in)) {
+            moon_buf_addz(out, in.ptr[2] == '\xa8' ? "\\u2028" : "\\u2029");
+            taken = 3;
+            changed = true;
+        } else {
+            moon_buf_add_char(out, ch);
+        }
+        in = moon_str(in.ptr + taken, in.len - taken);
+    }
+    return changed;
+}
+
+int moon_lua_quote(int how, const char *text, size_t len, moon_bytes *out)
+{
+    struct moon_str in = moon_str(text, len);
+    bool changed = true;
+    if (how == QUOTE_HTML && moon_html_plain(in) == len)
+        return 0;
+    if (how == QUOTE_CSV && !needs_csv_quotes(in))
+        return 0;
+    struct moon_buf *buf = fresh_scratch();
+    if (how == QUOTE_HTML)
+        moon_buf_add_html(buf, in);
+    else if (how == QUOTE_CSV)
+        quote_csv(in, buf);
+    else
+        changed = quote_script(in, buf);
+    return finish(out) ? changed : -1;
+}
+
+void moon_lua_content_type(const char *name, size_t len, moon_bytes *out)
+{
+    *out = moon_bytes_of(moon_content_type_of(moon_str(name, len)));
+}
+
 /* ---- dates and forms ---- */
 
 void moon_lua_http_date(double when, moon_bytes *out)

@@ -63,6 +63,25 @@ static int read_file(lua_State *L)
     return 1;
 }
 
+/* list_files(prefix) -> sorted names of the archive's files that begin so */
+static int list_files(lua_State *L)
+{
+    const struct moon_archive *files = moon_vm_of(L)->options.files;
+    struct moon_str prefix;
+    prefix.ptr = luaL_checklstring(L, 1, &prefix.len);
+    lua_createtable(L, 0, 0);
+    int count = 0;
+    for (size_t i = 0; i < moon_archive_count(files); i++) {
+        struct moon_str name, bytes;
+        moon_archive_entry(files, i, &name, &bytes);
+        if (!moon_str_starts(name, prefix))
+            continue;
+        lua_pushlstring(L, name.ptr, name.len);
+        lua_rawseti(L, -2, ++count);
+    }
+    return 1;
+}
+
 /* load(text, chunk name) -> function, fell_back or nil, message */
 static int load_source(lua_State *L)
 {
@@ -169,6 +188,7 @@ int moon_native_open(lua_State *L)
     static const luaL_Reg functions[] = {
         {"send_json", send_json},
         {"read_file", read_file},
+        {"list_files", list_files},
         {"load", load_source},
         {"info", info},
         {"load_plain", load_plain},
