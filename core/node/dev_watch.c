@@ -74,8 +74,8 @@ static bool matters(const struct inotify_event *event)
     /* IN_CREATE of a file is followed by IN_CLOSE_WRITE. */
     if ((event->mask & IN_CREATE) != 0)
         return false;
-    static const char *const ends[] = {".lua", ".html", ".txt", ".json",
-                                       ".tmpl"};
+    static const char *const ends[] = {".lua", ".html", ".txt", ".json", ".xml",
+                                       ".svg", ".tmpl", ".csv", ".md"};
     for (size_t i = 0; i < MOON_COUNT(ends); i++) {
         size_t n = strlen(ends[i]);
         if (len > n && strcmp(event->name + len - n, ends[i]) == 0)
