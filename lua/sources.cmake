@@ -39,5 +39,9 @@ set(MOONSHINE_LUA_FILES
   moonshine/token.lua
   moonshine/units.lua
   moonshine/url.lua
+  moonshine/view.lua
+  moonshine/view_parser.lua
+  moonshine/view_text.lua
+  moonshine/views.lua
   moonshine/wait.lua
   )

@@ -146,6 +146,9 @@ function M.load(file)
     if not text then
         error(file .. ": no such file", 0)
     end
+    if #native.list_files("views/") > 0 then
+        require("moonshine.views").load()
+    end
     app = loader.load_file(file, text)()
     if not app_module.is(app) then
         error(("%s: must end with `return app`, where app = moonshine.app(); it returned %s")

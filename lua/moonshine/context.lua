@@ -149,6 +149,22 @@ function Context:json(value, status)
     store(self, "json", value, nil, status)
 end
 
+local views
+
+--- Answers a view of the application: `views/NAME`, `.html` if it has no extension,
+--- filled with the data. Its extension decides about the Content-Type.
+---@param view string
+---@param data? table<string, any> The names that the view may use.
+---@param status? integer
+function Context:render(view, data, status)
+    if not self[1] then
+        dead(self)
+    end
+    views = views or require "moonshine.views"
+    local text, mime = views.render(view, data, self, "c:render")
+    store(self, "body", text, mime, status)
+end
+
 --- Answers bytes of a content type.
 ---@param data string
 ---@param mime? string Default application/octet-stream.

@@ -23,7 +23,7 @@ small { color: #666 }
 
 -- The application's first place in a text: file, line.
 local function place_in(text)
-    for file, line in text:gmatch("([%w_%-%./]+%.lua):(%d+)") do
+    for file, line in text:gmatch("([%w_%-%./]+%.%a+):(%d+)") do
         local source = native.read_file(file)
         if source then
             return file, tonumber(line), source

@@ -110,6 +110,15 @@ function M.read(path)
     return text
 end
 
+--- The text of a view (see c:render), for mails and tests.
+---@param view string
+---@param data? table<string, any> The names that the view may use.
+---@return string
+function M.render(view, data)
+    local text = require("moonshine.views").render(view, data, nil, "moonshine.render")
+    return text
+end
+
 --- This worker: id (from 1) and how many there are.
 ---@return {id: integer, count: integer}
 function M.worker()

@@ -25,4 +25,16 @@ app:group("/", pass, header, function(api)
     end)
 end)
 
+-- A page: 20 rows of four values, some of which need escaping.
+local rows = {}
+for i = 1, 20 do
+    rows[i] = {
+        id = i, name = "User number " .. i, email = "user" .. i .. "@example.com",
+        note = i % 5 == 0 and "likes <b>bold</b> & \"quotes\"" or "plain",
+    }
+end
+app:get("/table", function(c)
+    c:render("table", { title = "List", items = rows })
+end)
+
 return app

@@ -9,7 +9,9 @@ import json
 import os
 import pathlib
 import re
+from html.parser import HTMLParser
 from urllib.parse import quote, quote_from_bytes
+from xml.etree import ElementTree
 
 import pytest
 
@@ -234,6 +236,75 @@ def test_strings(node):
             cookie = client.get("/cookie", {"Cookie": f"value={plain}"})
             expect("cookie", plain, cookie)
     assert wrong == []
+
+
+VIEWS = {
+    "app.lua": """
+        app:post("/page", function(c) c:render("page", { value = c:bind() }) end)
+        app:post("/feed", function(c)
+            c:render("feed.xml", { value = c:bind() })
+        end)""",
+    "views/page.html":
+        '<p title="<%= value %>" lang=\'<%= value %>\'><%= value %></p>'
+        '<script>[<%- json(value) %>]</script>'
+        '<b data-json="<%= json(value) %>">end</b>',
+    "views/feed.xml": '<a b="<%= value %>"><%= value %></a>',
+}
+
+
+class Page(HTMLParser):
+    """What a browser would see: tags with attributes, and text."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.seen = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        self.seen.append("/" + tag)
+
+    def handle_data(self, data):
+        if self.seen and isinstance(self.seen[-1], list):
+            self.seen[-1][0] += data
+        else:
+            self.seen.append([data])
+
+    def handle_comment(self, data):
+        self.seen.append("comment")
+
+    handle_decl = handle_pi = unknown_decl = handle_comment
+
+
+def test_strings_in_views(start):
+    """Each stays text, wherever a page shows it."""
+    node = start(VIEWS)
+    samples = strings() + [
+        "\">'><script>alert(1)</script>", "</script><script>", "<!--", "]]>",
+        "&lt;", "&amp;amp;", "'", '"', "\u2028\u2029", "a=b`"]
+    json_type = {"Content-Type": "application/json"}
+    with Client(node.address) as client:
+        for text in samples:
+            page = client.request("POST", "/page", json_type, json.dumps(text))
+            seen = Page(page.text).seen
+            data = [[text]] if text else []
+            assert seen[:2 + len(data)] == [
+                ("p", {"title": text, "lang": text}), *data, "/p"], text
+            script = seen[3 + len(data)]
+            assert json.loads(script[0]) == [text], text
+            assert not set(script[0]) & set("<>&\u2028\u2029"), text
+            tag, attributes = seen[5 + len(data)]
+            assert json.loads(attributes["data-json"]) == text
+            assert seen[6 + len(data):] == [["end"], "/b"], text
+            if not re.search("[\0-\x08\x0b-\x1f\ufffe\uffff]", text):
+                feed = client.request("POST", "/feed", json_type,
+                                      json.dumps(text))
+                root = ElementTree.fromstring(feed.body)
+                assert (root.text or "") == text, text
+                assert root.get("b") == re.sub("[\t\n]", " ", text), text
 
 
 def test_strings_as_targets(node):

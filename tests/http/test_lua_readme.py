@@ -8,15 +8,21 @@ import pytest
 from support.node import ROOT, command, write_app
 
 README = (ROOT / "lua/README.md").read_text()
-EXAMPLES = re.findall(r"```lua\n(.*?)```\n(?:```http\n(.*?)```)?", README, re.S)
+# Maybe views, which say in a comment what they are called; code; maybe requests.
+EXAMPLES = re.findall(r"((?:```html\n(?:(?!```).)*```\n)*)```lua\n(.*?)```\n"
+                      r"(?:```http\n(.*?)```)?", README, re.S)
 
 
 def title(example):
-    return example[0].strip().splitlines()[0][:40]
+    return example[1].strip().splitlines()[0][:40]
 
 
-@pytest.mark.parametrize("source, requests", EXAMPLES, ids=map(title, EXAMPLES))
-def test_example(start, tmp_path, source, requests):
+@pytest.mark.parametrize("views, source, requests", EXAMPLES, ids=map(title, EXAMPLES))
+def test_example(start, tmp_path, views, source, requests):
+    if views:
+        source = {"app.lua": source}
+        for path, text in re.findall(r"```html\n<%# (\S+) %>\n(.*?)```", views, re.S):
+            source[path] = text
     if not requests:
         done = command("check", write_app(tmp_path, source))
         assert done.returncode == 0, done.stderr
@@ -34,7 +40,7 @@ def test_example(start, tmp_path, source, requests):
         if want and want.startswith(("{", "[")):
             assert answer.json() == json.loads(want), line
         elif want:
-            assert answer.text == want, line
+            assert answer.text.rstrip("\n") == want, line
 
 
 NAMES = r"""
