@@ -2,7 +2,6 @@
 -- Edit a route, send SIGUSR1 (or run `moonshine reload`), and look again.
 local moonshine = require "moonshine"
 local faults = require "faults"
-local page = require "page"
 
 local app = moonshine.app()
 
@@ -28,7 +27,7 @@ end
 app:security_headers { csp = "default-src 'self'; style-src 'self'", frame = "DENY" }
 
 app:get("/", function(c)
-    c:html(page.home {
+    c:render("home", {
         node = moonshine.node(),
         worker = moonshine.worker(),
         generation = moonshine.generation(),
@@ -82,8 +81,7 @@ end
 app:static("/assets", "public", { max_age = "1h" })
 
 app:on(404, function(c)
-    c:status(404)
-    c:html(page.not_found(c:path()))
+    c:render("not_found", {}, 404)
 end)
 
 return app
