@@ -23,6 +23,7 @@ set(MOONSHINE_LUA_FILES
   moonshine/loader.lua
   moonshine/log.lua
   moonshine/naming.lua
+  moonshine/negotiate.lua
   moonshine/request.lua
   moonshine/respond.lua
   moonshine/response.lua

@@ -204,6 +204,15 @@ int moon_res_wait_writable(moon_slot *slot);
  * already, do not yield. */
 int moon_res_wait_sent(moon_slot *slot);
 
+/* ---- what the client likes and has: vm/vm_api_negotiate.c ---- */
+/* Which of up to 16 types Accept likes best, from 1; 0: none. Adds Accept to
+ * Vary. */
+int moon_res_accepts(moon_slot *slot, const moon_bytes *offers, uint32_t count);
+/* Evaluates the preconditions against the entity tag made of `value` (NULL:
+ * nothing is there): 0 go on, 304 the client has it, 412 they fail. Sets ETag
+ * for GET and HEAD. */
+int moon_res_etag(moon_slot *slot, const char *value, size_t len, bool weak);
+
 /* ---- log: vm/vm_api_log.c ---- */
 bool moon_lua_log_enabled(int level); /* 0 debug .. 3 error */
 /* Fields are collected, then written with the line. */

@@ -201,6 +201,7 @@ int moon_native_open(lua_State *L)
     moon_api_response_keep();
     moon_api_stream_keep();
     moon_api_log_keep();
+    moon_api_negotiate_keep();
     moon_api_util_keep();
     moon_api_password_keep();
     if (!moon_api_crypto_keep())

@@ -17,6 +17,7 @@ require "moonshine.request"
 require "moonshine.response"
 require "moonshine.body"
 require "moonshine.bind"
+require "moonshine.negotiate"
 require "moonshine"
 
 local C = ffi.C

@@ -15,7 +15,8 @@ local M = {}
 --- Places in a context.
 --- 1 handle: false once the request is over
 --- 2 more: false, or a table of what is not plain: the stored response, stream,
----   defer and after functions, jobs that hold temporary files
+---   fresh (the client has it: 304), defer and after functions, jobs that hold
+---   temporary files
 --- 3 depth in the chain of middleware
 --- 4, 5 body and status that the inner part of the chain returned
 --- 6 slot number
@@ -139,6 +140,18 @@ local function send_nothing(c, status)
     C.moon_res_send(handle, status, "", 0, "", 0)
 end
 
+-- The client has what a handler with c:etag would send, unless that is an error.
+local function send_fresh(c, status)
+    if status == 0 then
+        status = C.moon_res_get_status(c[1])
+    end
+    if status ~= 304 and status ~= 200 then
+        return false
+    end
+    C.moon_res_send(c[1], 304, "", 0, "", 0)
+    return true
+end
+
 local function run(fn, what)
     local ok, message = pcall(fn)
     if not ok then
@@ -182,6 +195,9 @@ function M.finish(c, body, status, headers)
         check_status(c, status)
     end
     local kind, more = type(body), c[2]
+    if more and more.fresh and send_fresh(c, status) then
+        return M.epilogue(c, more)
+    end
     if kind == "string" then
         C.moon_res_text(c[1], status, body, #body)
     elseif kind == "table" then

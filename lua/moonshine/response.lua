@@ -37,6 +37,7 @@ local function refuse(code, name, what)
     fault.raise("%s: the header %q cannot be set so: it belongs to the server, or name or value "
         .. "has a byte that is not allowed", what, tostring(name))
 end
+context.refuse = refuse
 
 local function value_of(value, what)
     local kind = type(value)
