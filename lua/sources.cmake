@@ -33,6 +33,7 @@ set(MOONSHINE_LUA_FILES
   moonshine/shape_code.lua
   moonshine/shape_text.lua
   moonshine/stages.lua
+  moonshine/stream.lua
   moonshine/tasks.lua
   moonshine/tcp.lua
   moonshine/test.lua

@@ -3,6 +3,7 @@ local ffi = require "ffi"
 local failure = require "moonshine.failure"
 local fault = require "moonshine.fault"
 local respond = require "moonshine.respond"
+local stream = require "moonshine.stream"
 
 local C = ffi.C
 
@@ -233,13 +234,17 @@ function M.disposition(name)
     return ("attachment; filename=\"%s\"; filename*=UTF-8''%s"):format(plain, coded)
 end
 
---- Answers in pieces: fn(write) runs after the chain of middleware. write(text)
---- returns true, or nil and "closed" or "stopping".
----@param fn fun(write: fun(text: string): boolean?, string?)
-function Context:stream(fn)
+--- Answers in pieces: fn(write) runs after the chain of middleware. write(value)
+--- returns true, or nil and "closed" or "stopping". What it takes is a matter of the
+--- format: a text; "csv": a list, one row; "ndjson": any value, one line of JSON;
+--- "events": a text or { event, data, id, retry, comment }.
+---@param fn fun(write: fun(value: any): boolean?, string?)
+---@param format? "csv"|"ndjson"|"events"|string Or a content type, for texts.
+function Context:stream(fn, format)
     fault.want(fn, "function", "c:stream: the argument")
+    format = stream.format(format)
     store(self, "stream")
-    self[2].stream = fn
+    self[2].stream, self[2].format = fn, format
 end
 
 -- ---- afterwards ----

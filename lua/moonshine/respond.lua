@@ -5,6 +5,7 @@
 local ffi = require "ffi"
 local failure = require "moonshine.failure"
 local native = require "moonshine.native"
+local stream = require "moonshine.stream"
 local wait = require "moonshine.wait"
 
 local C = ffi.C
@@ -68,37 +69,6 @@ local function json(c, status, value)
     return code
 end
 
-local function run_stream(c, more)
-    local handle = c[1]
-    if C.moon_res_stream_begin(handle, "text/plain; charset=utf-8", 25) ~= 0 then
-        return
-    end
-    local function write(text)
-        if type(text) ~= "string" then
-            if type(text) ~= "number" then
-                error("write() takes a string, not a " .. type(text), 2)
-            end
-            text = tostring(text)
-        end
-        local code = C.moon_res_stream_write(handle, text, #text)
-        if code == -7 then
-            wait.check("write")
-            if C.moon_res_wait_writable(handle) == 0 then
-                wait.suspend()
-            end
-        elseif code ~= 0 then
-            return nil, "closed"
-        end
-        local closing = C.moon_req_closing(handle)
-        if closing == 0 then
-            return true
-        end
-        return nil, closing == 2 and "stopping" or "closed"
-    end
-    more.stream(write)
-    C.moon_res_stream_end(handle, true)
-end
-
 local function send_file(c, file)
     local code = C.moon_res_file(c[1], file.root, file.path, #file.path, file.max_age)
     if code == -5 or code == -12 then
@@ -120,7 +90,7 @@ local function send_stored(c, more, status)
         if status ~= 0 then
             C.moon_res_set_status(c[1], status)
         end
-        run_stream(c, more)
+        stream.run(c, more.stream, more.format)
     elseif kind == "file" then
         send_file(c, more.body)
     end
