@@ -109,26 +109,61 @@ void moon_buf_add_html(struct moon_buf *buf, struct moon_str s)
     }
 }
 
+/* Of eight bytes at once: a bit set somewhere if one of them is a control, a
+ * quote, a backslash, DEL or beyond ASCII. */
+static uint64_t json_special(uint64_t word)
+{
+    const uint64_t ones = UINT64_MAX / 255, high = ones << 7;
+    uint64_t quote = word ^ (ones * '"'), back = word ^ (ones * '\\');
+    uint64_t del = word ^ (ones * 0x7f);
+    return ((word - ones * 0x20) | (quote - ones) | (back - ones) |
+            (del - ones) | word) &
+           high;
+}
+
+/* How many bytes from the start a JSON string takes as they are; some that it
+ * would take may be left over. */
+static size_t json_plain(const char *at, size_t len)
+{
+    size_t i = 0;
+    while (len - i >= 8 && json_special(moon_load_le64(at + i)) == 0)
+        i += 8;
+    while (i < len && at[i] >= 0x20 && at[i] < 0x7f && at[i] != '"' &&
+           at[i] != '\\')
+        i++;
+    return i;
+}
+
+/* One character that is not plain; how many bytes it takes. */
+static size_t add_json_char(struct moon_buf *buf, const unsigned char *at,
+                            size_t left)
+{
+    size_t len = moon_utf8_len(at, left);
+    if (*at == '"' || *at == '\\') {
+        char text[2] = {'\\', (char)*at};
+        moon_buf_add(buf, text, 2);
+    } else if (*at == '\n') {
+        moon_buf_add(buf, "\\n", 2);
+    } else if (*at < 0x20 || *at == 0x7f) {
+        moon_buf_printf(buf, "\\u%04x", *at);
+    } else if (len == 0) {
+        moon_buf_add(buf, "\\ufffd", 6);
+    } else {
+        moon_buf_add(buf, at, len);
+    }
+    return len == 0 ? 1 : len;
+}
+
 void moon_buf_add_json(struct moon_buf *buf, struct moon_str s)
 {
     const unsigned char *bytes = (const unsigned char *)s.ptr;
     moon_buf_add_char(buf, '"');
     for (size_t i = 0; i < s.len;) {
-        unsigned char b = bytes[i];
-        size_t len = moon_utf8_len(bytes + i, s.len - i);
-        if (b == '"' || b == '\\') {
-            moon_buf_add_char(buf, '\\');
-            moon_buf_add_char(buf, (char)b);
-        } else if (b == '\n') {
-            moon_buf_add(buf, "\\n", 2);
-        } else if (b < 0x20 || b == 0x7f) {
-            moon_buf_printf(buf, "\\u%04x", b);
-        } else if (len == 0) {
-            moon_buf_add(buf, "\\ufffd", 6);
-        } else {
-            moon_buf_add(buf, bytes + i, len);
-        }
-        i += len == 0 ? 1 : len;
+        size_t plain = json_plain(s.ptr + i, s.len - i);
+        moon_buf_add(buf, bytes + i, plain);
+        i += plain;
+        if (i < s.len)
+            i += add_json_char(buf, bytes + i, s.len - i);
     }
     moon_buf_add_char(buf, '"');
 }

@@ -18,6 +18,8 @@ struct moon_str {
 
 #define MOON_STR(literal) \
     ((struct moon_str){(literal), sizeof("" literal "") - 1})
+/* Of a char array that holds text. */
+#define MOON_STR_OF(array) ((struct moon_str){(array), sizeof(array) - 1})
 #define MOON_STR_NONE ((struct moon_str){NULL, 0})
 /* For printf: "%.*s". */
 #define MOON_STR_ARG(s) (int)(s).len, (s).ptr

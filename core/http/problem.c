@@ -3,6 +3,9 @@
 #include "http/negotiate.h"
 #include "http/status.h"
 
+/* Most bodies fit: the buffer grows once. */
+enum { ORDINARY_BYTES = 384 };
+
 static void write_html(int status, struct moon_str reason,
                        struct moon_str detail, struct moon_str request_id,
                        struct moon_buf *out)
@@ -24,26 +27,31 @@ static void write_html(int status, struct moon_str reason,
     }
 }
 
+/* The reason is ours and an id has only letters, digits and ._-: neither needs
+ * escaping. */
 static void write_json(int status, struct moon_str reason,
                        struct moon_str detail, struct moon_str details_json,
                        struct moon_str request_id, struct moon_buf *out)
 {
-    moon_buf_addz(out, "{\"type\":\"about:blank\",\"title\":");
-    moon_buf_add_json(out, reason);
-    moon_buf_printf(out, ",\"status\":%d", status);
+    (void)moon_buf_reserve(out, ORDINARY_BYTES + details_json.len);
+    moon_buf_add_str(out, MOON_STR("{\"type\":\"about:blank\",\"title\":\""));
+    moon_buf_add_str(out, reason);
+    moon_buf_add_str(out, MOON_STR("\",\"status\":"));
+    moon_buf_add_u64(out, (uint64_t)status);
     if (detail.len > 0) {
-        moon_buf_addz(out, ",\"detail\":");
+        moon_buf_add_str(out, MOON_STR(",\"detail\":"));
         moon_buf_add_json(out, detail);
     }
     if (details_json.len > 0) {
-        moon_buf_addz(out, ",\"details\":");
+        moon_buf_add_str(out, MOON_STR(",\"details\":"));
         moon_buf_add_str(out, details_json);
     }
     if (request_id.len > 0) {
-        moon_buf_addz(out, ",\"request_id\":");
-        moon_buf_add_json(out, request_id);
+        moon_buf_add_str(out, MOON_STR(",\"request_id\":\""));
+        moon_buf_add_str(out, request_id);
+        moon_buf_add_str(out, MOON_STR("\""));
     }
-    moon_buf_addz(out, "}\n");
+    moon_buf_add_str(out, MOON_STR("}\n"));
 }
 
 struct moon_str moon_problem_write(int status, struct moon_str accept,

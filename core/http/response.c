@@ -145,6 +145,20 @@ enum moon_err moon_response_set(struct moon_response *res,
     return MOON_OK;
 }
 
+enum moon_err moon_response_set_static(struct moon_response *res,
+                                       struct moon_arena *arena,
+                                       struct moon_str name,
+                                       struct moon_str value)
+{
+    for (uint32_t i = 0; i < res->field_count; i++) {
+        if (res->fields[i].name.ptr == name.ptr) {
+            res->fields[i].value = value;
+            return MOON_OK;
+        }
+    }
+    return moon_response_add_static(res, arena, name, value);
+}
+
 bool moon_response_get(const struct moon_response *res, struct moon_str name,
                        uint32_t nth, struct moon_str *out)
 {
@@ -161,6 +175,9 @@ bool moon_response_get(const struct moon_response *res, struct moon_str name,
  * Content-Range of a 416 only tells the size of the file. */
 static bool describes_content(const struct moon_out_field *field)
 {
+    char first = (char)(field->name.ptr[0] | 0x20);
+    if (MOON_LIKELY(first != 'c' && first != 'e' && first != 'l'))
+        return false;
     static const struct moon_str prefix = {"Content-", 8};
     static const struct moon_str policy = {"Content-Security-", 17};
     struct moon_str name = field->name;

@@ -145,7 +145,7 @@ static bool refuse_by_limit(struct moon_exchange *x)
     if (!outcome.refused)
         return false;
     x->generation->limited++;
-    if (!moon_auto_error(x, outcome.status, "Too many requests."))
+    if (!moon_auto_error(x, outcome.status, NULL))
         run_hook(x);
     return true;
 }

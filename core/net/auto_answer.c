@@ -34,14 +34,14 @@ bool moon_auto_error(struct moon_exchange *x, int status, const char *detailz)
         send_body(x, status, hook->body, hook->content_type);
         return true;
     }
-    struct moon_buf text = {0};
+    static _Thread_local struct moon_buf text; /* kept: these must be cheap */
     struct moon_str accept = MOON_STR_NONE;
     (void)moon_request_header(&x->req, MOON_STR("accept"), 0, &accept);
     struct moon_str type = moon_problem_write(
         status, accept, detailz != NULL ? moon_strz(detailz) : MOON_STR_NONE,
         MOON_STR_NONE, x->request_id, &text);
     send_body(x, status, moon_buf_str(&text), type);
-    moon_buf_deinit(&text);
+    text.len = 0;
     return true;
 }
 

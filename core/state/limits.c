@@ -116,7 +116,12 @@ uint64_t moon_limits_salt(const struct moon_limits *limits,
 uint64_t moon_limits_key(const struct moon_limits *limits, uint64_t salt,
                          struct moon_str key)
 {
-    uint64_t parts[2] = {salt, hash(limits, key.ptr, key.len)};
+    /* An address fits; what is longer stands there by its hash. */
+    uint64_t parts[2] = {salt ^ key.len, 0};
+    if (key.len <= sizeof(parts[1]))
+        memcpy(&parts[1], key.ptr, key.len);
+    else
+        parts[1] = hash(limits, key.ptr, key.len);
     uint64_t number = hash(limits, parts, sizeof(parts));
     return number == 0 ? 1 : number;
 }

@@ -3,7 +3,6 @@
 #include "base/log.h"
 
 #include <netinet/in.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #define SECOND_NS 1000000000ull
@@ -83,35 +82,59 @@ static uint64_t seconds_up(uint64_t ns)
     return (ns + SECOND_NS - 1) / SECOND_NS;
 }
 
-static enum moon_err set_text(struct moon_exchange *x, struct moon_str name,
-                              struct moon_str value)
+static char *put_str(char *to, struct moon_str s)
 {
-    return moon_response_set(&x->res, &x->arena, name, value);
+    memcpy(to, s.ptr, s.len);
+    return to + s.len;
 }
 
-/* RFC 9110 section 10.2.3 and draft-ietf-httpapi-ratelimit-headers. */
+static char *put_u64(char *to, uint64_t value)
+{
+    char digits[20];
+    size_t at = sizeof(digits);
+    do {
+        digits[--at] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value > 0);
+    return put_str(to, moon_str(digits + at, sizeof(digits) - at));
+}
+
+/* RFC 9110 section 10.2.3 and draft-ietf-httpapi-ratelimit-headers. Refusals
+ * must be cheap, so nothing is printed or checked that cannot be otherwise. */
 static enum moon_err set_fields(struct moon_exchange *x,
                                 const struct moon_limit *limit,
                                 const struct moon_rate_result *result,
                                 bool refused)
 {
-    char text[160];
-    uint64_t reset_ns = refused ? result->retry_ns : result->reset_ns;
-    int len =
-        snprintf(text, sizeof(text), "\"%.*s\";r=%u;t=%llu",
-                 MOON_STR_ARG(limit->name), refused ? 0 : result->remaining,
-                 (unsigned long long)seconds_up(reset_ns));
-    if (len < 0 || (size_t)len >= sizeof(text))
-        return MOON_EFULL;
+    static const char limit_field[] = "RateLimit",
+                      policy_field[] = "RateLimit-Policy",
+                      retry_field[] = "Retry-After";
+    enum { NUMBERS = 64 };
+    uint64_t left = refused ? 0 : result->remaining;
+    uint64_t reset_s =
+        seconds_up(refused ? result->retry_ns : result->reset_ns);
+    char *text = moon_arena_alloc(&x->arena, limit->name.len + NUMBERS);
+    if (text == NULL)
+        return MOON_ENOMEM;
+    char *to = put_str(text, MOON_STR("\""));
+    to = put_str(to, limit->name);
+    to = put_str(to, MOON_STR("\";r="));
+    to = put_u64(to, left);
+    to = put_str(to, MOON_STR(";t="));
+    to = put_u64(to, reset_s);
     enum moon_err err =
-        set_text(x, MOON_STR("RateLimit"), moon_str(text, (size_t)len));
+        moon_response_set_static(&x->res, &x->arena, MOON_STR_OF(limit_field),
+                                 moon_str(text, (size_t)(to - text)));
     if (err == MOON_OK)
-        err = set_text(x, MOON_STR("RateLimit-Policy"), limit->policy);
+        err = moon_response_set_static(
+            &x->res, &x->arena, MOON_STR_OF(policy_field), limit->policy);
     if (err != MOON_OK || !refused)
         return err;
-    len = snprintf(text, sizeof(text), "%llu",
-                   (unsigned long long)seconds_up(result->retry_ns));
-    return set_text(x, MOON_STR("Retry-After"), moon_str(text, (size_t)len));
+    text = to;
+    to = put_u64(to, reset_s);
+    return moon_response_set_static(&x->res, &x->arena,
+                                    MOON_STR_OF(retry_field),
+                                    moon_str(text, (size_t)(to - text)));
 }
 
 /* ---- holding against ---- */
