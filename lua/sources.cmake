@@ -4,6 +4,7 @@ set(MOONSHINE_LUA_FILES
   moonshine/bind.lua
   moonshine/body.lua
   moonshine/boot.lua
+  moonshine/cache.lua
   moonshine/chain.lua
   moonshine/context.lua
   moonshine/coro.lua
@@ -21,6 +22,7 @@ set(MOONSHINE_LUA_FILES
   moonshine/json.lua
   moonshine/limit.lua
   moonshine/loader.lua
+  moonshine/lock.lua
   moonshine/log.lua
   moonshine/naming.lua
   moonshine/negotiate.lua
@@ -32,6 +34,7 @@ set(MOONSHINE_LUA_FILES
   moonshine/shape.lua
   moonshine/shape_code.lua
   moonshine/shape_text.lua
+  moonshine/shared.lua
   moonshine/stages.lua
   moonshine/stream.lua
   moonshine/tasks.lua

@@ -108,7 +108,7 @@
     X(STRING, upload_dirz, "upload.dir", "", "", 0)                            \
     X(COUNT, upload_max_files, "upload.max_files", "20", "0..10000", 0)        \
     X(SIZE, upload_max_file_bytes, "upload.max_file", "none", "1..1t|none", 0) \
-    X(DICTS, shared, "shared", "", "", MOON_CONFIG_LATER)                      \
+    X(DICTS, shared, "shared", "", "", 0)                                      \
     X(DURATION, drain_delay_ms, "drain_delay", "0", "0..1h", 0)                \
     X(DURATION, drain_idle_ms, "drain_idle", "15s", "0..1h", 0)                \
     X(DURATION, drain_timeout_ms, "drain_timeout", "30s", "0..1d", 0)          \

@@ -163,6 +163,29 @@ void moon_limit_peek(uint32_t number, const char *key, size_t len,
                      moon_limit_result *out);
 void moon_limit_reset(uint32_t number, const char *key, size_t len);
 
+/* ---- shared dictionaries: vm/vm_api_shared.c ----
+ * Types: 1 string, 2 number, 3 boolean (as a number). Times to live are
+ * seconds, 0 for ever. Errors are negative, as in base/errcode.h. */
+typedef struct moon_dict moon_dict;
+typedef struct moon_shared_value {
+    int type;
+    moon_bytes text; /* until the next call of any of these */
+    double number;
+} moon_shared_value;
+/* NULL: no room. */
+moon_dict *moon_shared_open(const char *name, size_t len, double bytes);
+void moon_shared_close(moon_dict *dict);
+/* 0 found, -5 not there. */
+int moon_shared_get(moon_dict *dict, const char *key, size_t len,
+                    moon_shared_value *out);
+int moon_shared_set(moon_dict *dict, const char *key, size_t len,
+                    const moon_shared_value *value, double ttl, bool only_new);
+int moon_shared_incr(moon_dict *dict, const char *key, size_t len, double by,
+                     bool make, double initial, double ttl, double *result);
+bool moon_shared_delete(moon_dict *dict, const char *key, size_t len);
+bool moon_shared_delete_if(moon_dict *dict, const char *key, size_t len,
+                           const char *text, size_t text_len);
+
 /* ---- responses: vm/vm_api_response.c ---- */
 /* Errors are negative, as in base/errcode.h. */
 void moon_res_set_status(moon_slot *slot, int status);

@@ -109,6 +109,16 @@ static int load_plain(lua_State *L)
     return 1;
 }
 
+/* Leaves {name = bytes} of the configured dictionaries. */
+static void push_shared(lua_State *L, const struct moon_config *config)
+{
+    lua_createtable(L, 0, (int)config->shared.count);
+    for (uint32_t i = 0; i < config->shared.count; i++) {
+        lua_pushnumber(L, (lua_Number)config->shared.items[i].bytes);
+        lua_setfield(L, -2, config->shared.items[i].namez);
+    }
+}
+
 /* info() -> what the framework may know about its VM */
 static int info(lua_State *L)
 {
@@ -132,6 +142,8 @@ static int info(lua_State *L)
     lua_setfield(L, -2, "max_args");
     lua_pushstring(L, options->config->app_jsonz);
     lua_setfield(L, -2, "config_json");
+    push_shared(L, options->config);
+    lua_setfield(L, -2, "shared");
     lua_pushliteral(L, MOON_VERSION);
     lua_setfield(L, -2, "version");
     return 1;
@@ -198,6 +210,7 @@ int moon_native_open(lua_State *L)
     moon_api_request_keep();
     moon_api_form_keep();
     moon_api_limit_keep();
+    moon_api_shared_keep();
     moon_api_response_keep();
     moon_api_stream_keep();
     moon_api_log_keep();

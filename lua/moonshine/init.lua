@@ -1,11 +1,14 @@
 --- require "moonshine": the framework's public table.
 local ffi = require "ffi"
 local app = require "moonshine.app"
+local cache = require "moonshine.cache"
 local crypto = require "moonshine.crypto"
 local encode = require "moonshine.encode"
 local fault = require "moonshine.fault"
 local limit = require "moonshine.limit"
+local lock = require "moonshine.lock"
 local native = require "moonshine.native"
+local shared = require "moonshine.shared"
 local tasks = require "moonshine.tasks"
 local tcp = require "moonshine.tcp"
 local timers = require "moonshine.timers"
@@ -26,9 +29,12 @@ local M = {
     spawn = tasks.spawn,
     every = timers.every,
     tcp = tcp.new,
+    shared = shared.open,
+    cache = cache.new,
     json = native.json,
     crypto = crypto,
     limit = limit.public,
+    lock = lock.lock,
     log = log,
     encode = encode,
     decode = encode.decode,

@@ -13,6 +13,10 @@ EXAMPLES = re.findall(r"((?:```html\n(?:(?!```).)*```\n)*)```lua\n(.*?)```\n"
                       r"(?:```http\n(.*?)```)?", README, re.S)
 
 
+# What examples expect of config.lua.
+SETTINGS = {"shared": "visits=1m,rates=1m"}
+
+
 def title(example):
     return example[1].strip().splitlines()[0][:40]
 
@@ -27,7 +31,7 @@ def test_example(start, tmp_path, views, source, requests):
         done = command("check", write_app(tmp_path, source))
         assert done.returncode == 0, done.stderr
         return
-    node = start(source)
+    node = start(source, settings=SETTINGS)
     for line in requests.strip().splitlines():
         method, target, sent, status, want = re.fullmatch(
             r"(\S+) +(\S+) +(?:(\S+) +)??(\d{3})(?: (.*))?", line).groups()

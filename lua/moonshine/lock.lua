@@ -1,0 +1,78 @@
+--- moonshine.lock: one at a time, over all workers of a node.
+local crypto = require "moonshine.crypto"
+local fault = require "moonshine.fault"
+local log = require "moonshine.log"
+local shared = require "moonshine.shared"
+local tasks = require "moonshine.tasks"
+local units = require "moonshine.units"
+
+local M = {}
+
+local WAIT_MIN, WAIT_MAX = 0.002, 0.1
+
+--- What holds locks of the node: take(name, ttl) -> token or nil, and
+--- release(name, token) -> was it still ours?
+M.node = {}
+
+function M.node.take(name, ttl)
+    local token = crypto.random(16)
+    return shared.internal():add("lock:" .. name, token, ttl) and token or nil
+end
+
+function M.node.release(name, token)
+    return shared.delete_if(shared.internal(), "lock:" .. name, token)
+end
+
+local known = fault.set "wait"
+
+-- The token, or nil when the time is over.
+local function take(keeper, name, ttl, wait)
+    local pause = WAIT_MIN
+    while true do
+        local token = keeper.take(name, ttl)
+        if token or wait <= 0 then
+            return token
+        end
+        pause = math.min(pause, wait)
+        tasks.sleep(pause)
+        wait, pause = wait - pause, math.min(pause * 2, WAIT_MAX)
+    end
+end
+
+local function finish(keeper, name, token, ok, ...)
+    if not keeper.release(name, token) then
+        log.warn(("lock '%s' was held for longer than its time to live"):format(name), {})
+    end
+    if not ok then
+        error((...), 0)
+    end
+    return true, ...
+end
+
+--- Runs fn unless somebody else holds the lock of that name: true and what fn
+--- returned; or nil, "locked", 409. The lock ends with fn, whatever its outcome, and
+--- after `ttl` if its holder is gone; a holder that takes longer is warned of.
+---@param name string
+---@param ttl number|string
+---@param fn fun(): any
+---@param options? {wait?: number|string} How long to wait for it; default not at all.
+---@return boolean? ok
+---@return any ...
+function M.lock(name, ttl, fn, options)
+    fault.want(name, "string", "moonshine.lock: the name")
+    local seconds = units.seconds(ttl, "moonshine.lock: the time to live")
+    fault.want(fn, "function", "moonshine.lock: the third argument")
+    options = options or {}
+    fault.check_keys(options, known, "moonshine.lock")
+    if seconds <= 0 then
+        fault.raise("moonshine.lock: the time to live must be more than 0")
+    end
+    local wait = units.seconds(options.wait or 0, "moonshine.lock: wait")
+    local token = take(M.node, name, seconds, wait)
+    if not token then
+        return nil, "locked", 409
+    end
+    return finish(M.node, name, token, pcall(fn))
+end
+
+return M
