@@ -31,6 +31,8 @@ set(MOONSHINE_LUA_FILES
   moonshine/response.lua
   moonshine/scope.lua
   moonshine/secrets.lua
+  moonshine/session.lua
+  moonshine/sessions.lua
   moonshine/shape.lua
   moonshine/shape_code.lua
   moonshine/shape_text.lua

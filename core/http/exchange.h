@@ -20,6 +20,7 @@
 struct moon_conn;
 struct moon_exchange;
 struct moon_generation;
+struct moon_held_session;
 struct moon_task;
 
 /* Body of an answer given at once. */
@@ -113,9 +114,10 @@ struct moon_exchange {
     char request_id_text[MOON_REQUEST_ID_MAX];
 
     /* the application's */
-    struct moon_task *task; /* the task that runs it now; vm's */
-    bool client_gone;       /* told, or found on write */
-    bool draining;          /* the server asks streams to end */
+    struct moon_task *task;            /* the task that runs it now; vm's */
+    struct moon_held_session *session; /* in the arena; vm's; or NULL */
+    bool client_gone;                  /* told, or found on write */
+    bool draining;                     /* the server asks streams to end */
 
     /* for the log and the counters */
     uint64_t started_ns;   /* first byte */

@@ -86,11 +86,16 @@ static void drop_record(struct moon_session *s)
     s->record = NULL;
 }
 
-void moon_session_deinit(struct moon_session *s)
+void moon_session_cancel(struct moon_session *s)
 {
     if (s->busy)
         s->store->ops->cancel(s->store, &s->op);
     s->busy = false;
+}
+
+void moon_session_deinit(struct moon_session *s)
+{
+    moon_session_cancel(s);
     drop_record(s);
 }
 
@@ -438,6 +443,14 @@ void moon_session_clear(struct moon_session *s)
 {
     s->change_count = 0;
     s->cleared = true;
+}
+
+void moon_session_forget(struct moon_session *s)
+{
+    forget_changes(s);
+    s->destroyed = false;
+    s->loaded = !s->has_id;
+    drop_record(s);
 }
 
 void moon_session_renew(struct moon_session *s)

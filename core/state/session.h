@@ -70,6 +70,8 @@ void moon_session_init(struct moon_session *session,
                        struct moon_arena *arena, struct moon_str id);
 /* Cancels what is under way and frees the record. */
 void moon_session_deinit(struct moon_session *session);
+/* What is under way is forgotten, and may happen all the same. */
+void moon_session_cancel(struct moon_session *session);
 
 /* ---- the store; each returns MOON_EAGAIN and fires `done` later, or the
  * result at once. A failure of the store is in session->op.why. ---- */
@@ -112,6 +114,8 @@ MOON_MUST_CHECK enum moon_err moon_session_set(struct moon_session *session,
                                                struct moon_str name,
                                                struct moon_str value);
 void moon_session_clear(struct moon_session *session);
+/* Drops whatever is not saved; it is read anew when it is used again. */
+void moon_session_forget(struct moon_session *session);
 /* A new id with the next commit; the old one is dead then. */
 void moon_session_renew(struct moon_session *session);
 /* Ended with the next commit; what is set afterwards begins a new one. */

@@ -145,6 +145,53 @@ int moon_job_start(moon_job *job);
 int moon_job_result(const moon_job *job, moon_bytes *out);
 void moon_job_free(moon_job *job);
 
+/* ---- sessions: vm/vm_api_session.c ----
+ * The request's session. What asks the store returns 0 done, 1 wait: yield,
+ * then moon_session_outcome; negative: failed, as in base/errcode.h (-5: it was
+ * ended meanwhile), and moon_session_why says why. Fields have a kind ('d'
+ * data, 'f' flash) and a name. */
+int moon_session_open(moon_slot *slot, const char *id, size_t len);
+int moon_session_begin_load(moon_slot *slot, bool again);
+int moon_session_begin_commit(moon_slot *slot);
+/* Saves these pairs (a value with ptr NULL removes) if nobody saved since the
+ * session was read; -6 if somebody did. */
+int moon_session_begin_update(moon_slot *slot, const moon_bytes *names,
+                              const moon_bytes *values, uint32_t count);
+bool moon_session_is_busy(moon_slot *slot); /* another task waits for it */
+int moon_session_outcome(moon_slot *slot);
+void moon_session_why(moon_slot *slot, moon_bytes *out);
+/* Tells the store that it is alive, if it is time to; nobody waits. */
+void moon_session_touch_later(moon_slot *slot);
+/* After a commit: 0 leave the cookie, 1 set it to `id` for keep_s seconds (-1:
+ * until the browser closes), 2 remove it. */
+int moon_session_cookie_of(moon_slot *slot, moon_bytes *id, double *keep_s);
+bool moon_session_has(moon_slot *slot); /* exists, or will */
+bool moon_session_get_field(moon_slot *slot, int kind, const char *name,
+                            size_t len, moon_bytes *out);
+bool moon_session_field_at(moon_slot *slot, uint32_t index, int *kind,
+                           moon_bytes *name, moon_bytes *value);
+int moon_session_set_field(moon_slot *slot, int kind, const char *name,
+                           size_t len, const char *value, size_t value_len);
+void moon_session_do(
+    moon_slot *slot,
+    int what); /* 1 clear, 2 renew, 3 end, 4 forget what is not saved */
+int moon_session_set_owner(moon_slot *slot, const char *subject, size_t len);
+void moon_session_owner(moon_slot *slot, moon_bytes *out);
+void moon_session_keep(moon_slot *slot, double seconds);
+/* Of all sessions of a subject. */
+typedef struct moon_session_query moon_session_query;
+moon_session_query *moon_session_query_new(void); /* NULL: no memory */
+void moon_session_query_free(moon_session_query *query);
+int moon_session_query_list(moon_session_query *query, const char *subject,
+                            size_t len);
+int moon_session_query_remove(moon_session_query *query, const char *subject,
+                              size_t len);
+/* After the wait: an error, or how many. */
+int moon_session_query_outcome(const moon_session_query *query, uint32_t *count,
+                               moon_bytes *why);
+bool moon_session_query_at(const moon_session_query *query, uint32_t index,
+                           moon_bytes *key, double *created, double *seen);
+
 /* ---- limits: vm/vm_api_limit.c ----
  * By the numbers of native.add_limit. Times are seconds. */
 typedef struct moon_limit_result {

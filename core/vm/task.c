@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "vm/abi.h"
+#include "vm/vm_api_session.h"
 #include "vm/vm_api_tcp.h"
 #include "vm/vm_internal.h"
 
@@ -252,6 +253,8 @@ void moon_task_end_request(struct moon_task *task)
     vm->free_slots = slot;
     vm->request_count--;
     x->task = NULL;
+    if (MOON_UNLIKELY(x->session != NULL))
+        moon_held_session_end(x);
     x->ops->release(x);
 }
 

@@ -17,9 +17,10 @@
 
 struct lua_State;
 struct moon_vm;
-struct moon_watch;     /* vm/budget.h */
-struct moon_commons;   /* state/commons.h */
-struct moon_limit_set; /* vm/limit_gate.h */
+struct moon_watch;         /* vm/budget.h */
+struct moon_commons;       /* state/commons.h */
+struct moon_session_store; /* state/session_store.h */
+struct moon_limit_set;     /* vm/limit_gate.h */
 
 struct moon_vm_options {
     const struct moon_archive *files; /* borrowed for the VM's life */
@@ -36,6 +37,8 @@ struct moon_vm_options {
                                   for moonshine.tcp; borrowed; may be NULL */
     struct moon_watch *watch;  /* of the thread that loads; may be NULL */
     struct moon_commons *commons; /* of the process; borrowed */
+    struct moon_session_store
+        *session_store; /* borrowed; NULL: there is none */
 };
 
 /* Loads everything. NULL on failure, with file, line and traceback in `error`.

@@ -25,6 +25,7 @@ static inline moon_bytes moon_bytes_of(struct moon_str s)
 void moon_api_request_keep(void);
 void moon_api_form_keep(void);
 void moon_api_limit_keep(void);
+void moon_api_session_keep(void);
 void moon_api_shared_keep(void);
 void moon_api_response_keep(void);
 void moon_api_stream_keep(void);

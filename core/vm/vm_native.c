@@ -119,6 +119,30 @@ static void push_shared(lua_State *L, const struct moon_config *config)
     }
 }
 
+/* Leaves what the session's cookie is like. */
+static void push_session(lua_State *L, const struct moon_config *config)
+{
+    static const char *const same_sites[] = {
+        [MOON_SAME_SITE_LAX] = "lax",
+        [MOON_SAME_SITE_STRICT] = "strict",
+        [MOON_SAME_SITE_NONE] = "none",
+    };
+    static const char *const secures[] = {
+        [MOON_SECURE_AUTO] = "auto",
+        [MOON_SECURE_ON] = "on",
+        [MOON_SECURE_OFF] = "off",
+    };
+    lua_createtable(L, 0, 4);
+    lua_pushstring(L, config->session_cookie_namez);
+    lua_setfield(L, -2, "cookie_name");
+    lua_pushstring(L, config->session_cookie_domainz);
+    lua_setfield(L, -2, "cookie_domain");
+    lua_pushstring(L, same_sites[config->session_cookie_same_site]);
+    lua_setfield(L, -2, "same_site");
+    lua_pushstring(L, secures[config->session_cookie_secure]);
+    lua_setfield(L, -2, "cookie_secure");
+}
+
 /* info() -> what the framework may know about its VM */
 static int info(lua_State *L)
 {
@@ -142,6 +166,8 @@ static int info(lua_State *L)
     lua_setfield(L, -2, "max_args");
     lua_pushstring(L, options->config->app_jsonz);
     lua_setfield(L, -2, "config_json");
+    push_session(L, options->config);
+    lua_setfield(L, -2, "session");
     push_shared(L, options->config);
     lua_setfield(L, -2, "shared");
     lua_pushliteral(L, MOON_VERSION);
@@ -210,6 +236,7 @@ int moon_native_open(lua_State *L)
     moon_api_request_keep();
     moon_api_form_keep();
     moon_api_limit_keep();
+    moon_api_session_keep();
     moon_api_shared_keep();
     moon_api_response_keep();
     moon_api_stream_keep();

@@ -17,6 +17,7 @@ require "moonshine.request"
 require "moonshine.response"
 require "moonshine.body"
 require "moonshine.bind"
+require "moonshine.session"
 require "moonshine.negotiate"
 require "moonshine"
 
@@ -74,6 +75,7 @@ local function run_boot(what)
 end
 
 local function run_fail(slot, number, kind, value, traceback)
+    tasks.clean_up(number)
     if tasks.failed(number, kind, value, traceback) then
         return
     end

@@ -47,11 +47,15 @@ end
 
 -- Makes the value; whoever waits for it may go on afterwards.
 local function make(cache, key, fn, token, old)
-    local ok, value, message, code = pcall(fn, key)
-    if ok and value ~= nil then
-        write(cache, key, value)
-    end
-    shared.delete_if(cache.dict, "f:" .. key, token)
+    local ok, value, message, code = tasks.protect(function()
+        shared.delete_if(cache.dict, "f:" .. key, token)
+    end, function()
+        local ok, value, message, code = pcall(fn, key)
+        if ok and value ~= nil then
+            write(cache, key, value)
+        end
+        return ok, value, message, code
+    end)
     if ok and (value ~= nil or not old) then
         return value, message, code
     elseif old then

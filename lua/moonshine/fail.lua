@@ -8,6 +8,7 @@ local native = require "moonshine.native"
 local respond = require "moonshine.respond"
 
 local C = ffi.C
+local SESSION_FORGET = 4 -- of moon_session_do
 local M = {
     hooks = {},     -- by scope: status -> {fn} or {body, mime}
     parents = {},   -- by scope: the parent's number
@@ -113,17 +114,46 @@ local function answer(c, err)
     end
 end
 
+-- Functions of c:defer and files stay; what was stored or asked for later goes.
+-- What the session was given stays when the failure is the application's answer,
+-- as a count of wrong passwords must; after a bug or a limit it is dropped.
+local function what_stays(c, kind, value)
+    local more = c[2]
+    if not more or not (more.defer or more.jobs or more.session) then
+        return false
+    end
+    local wanted = kind == "error" and failure.is(value) and value.kind ~= "session"
+    if more.session and not wanted then
+        C.moon_session_do(c[1], SESSION_FORGET)
+    end
+    return { defer = more.defer, jobs = more.jobs, session = wanted and more.session or nil }
+end
+
+-- The failure to answer instead, when the session cannot be saved.
+local function save_session(c)
+    local session = c[2] and c[2].session
+    if session then
+        local ok, value = pcall(respond.commit_session, c, session)
+        if not ok then
+            C.moon_session_do(c[1], SESSION_FORGET)
+            return value
+        end
+    end
+    return nil
+end
+
 --- Task death of a request. `c` may not exist yet.
 function M.request(slot, kind, value, traceback)
     local c = chain.contexts[slot]
     if not c or not c[1] then
         c = chain.new_context(slot)
     end
-    local more = c[2]
-    -- Functions of c:defer and files stay; what was stored or asked for later
-    -- goes.
-    c[2] = more and (more.defer or more.jobs) and { defer = more.defer, jobs = more.jobs } or false
+    c[2] = what_stays(c, kind, value)
     local err = build(c, kind, value, traceback)
+    local unsaved = save_session(c)
+    if unsaved then
+        err = build(c, "error", unsaved)
+    end
     write_log(err)
     if C.moon_res_started(c[1]) then
         C.moon_res_stream_end(c[1], false)

@@ -39,16 +39,6 @@ local function take(keeper, name, ttl, wait)
     end
 end
 
-local function finish(keeper, name, token, ok, ...)
-    if not keeper.release(name, token) then
-        log.warn(("lock '%s' was held for longer than its time to live"):format(name), {})
-    end
-    if not ok then
-        error((...), 0)
-    end
-    return true, ...
-end
-
 --- Runs fn unless somebody else holds the lock of that name: true and what fn
 --- returned; or nil, "locked", 409. The lock ends with fn, whatever its outcome, and
 --- after `ttl` if its holder is gone; a holder that takes longer is warned of.
@@ -72,7 +62,11 @@ function M.lock(name, ttl, fn, options)
     if not token then
         return nil, "locked", 409
     end
-    return finish(M.node, name, token, pcall(fn))
+    return true, tasks.protect(function()
+        if not M.node.release(name, token) then
+            log.warn(("lock '%s' was held for longer than its time to live"):format(name), {})
+        end
+    end, fn)
 end
 
 return M

@@ -154,6 +154,9 @@ function M.epilogue(c, more)
     end
 end
 
+--- Set by moonshine.session: saves a session before the answer's head leaves.
+M.commit_session = nil
+
 --- Sends whatever a chain returned.
 function M.finish(c, body, status, headers)
     if headers ~= nil then
@@ -165,6 +168,9 @@ function M.finish(c, body, status, headers)
         check_status(c, status)
     end
     local kind, more = type(body), c[2]
+    if more and more.session then
+        M.commit_session(c, more.session)
+    end
     if more and more.fresh and send_fresh(c, status) then
         return M.epilogue(c, more)
     end

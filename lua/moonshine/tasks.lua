@@ -32,6 +32,40 @@ function M.sleep(duration)
     end
 end
 
+-- ---- cleaning up ----
+
+-- By task: what to run if it dies, the last first.
+local cleanups = {}
+
+--- Runs fn(...) and then `cleanup`, whatever the outcome: an error, and also an end
+--- from outside, where nothing behind a pcall runs any more. Returns what fn
+--- returned or raises what it raised.
+function M.protect(cleanup, fn, ...)
+    local number = C.moon_task_current()
+    local entry = { run = cleanup, below = cleanups[number] }
+    cleanups[number] = entry
+    local results = pack(pcall(fn, ...))
+    cleanups[number] = entry.below
+    cleanup()
+    if not results[1] then
+        error(results[2], 0)
+    end
+    return unpack(results, 2, results.n)
+end
+
+--- The task of that number died.
+function M.clean_up(number)
+    local entry = cleanups[number]
+    cleanups[number] = nil
+    while entry do
+        local ok, message = pcall(entry.run)
+        if not ok then
+            log.error("cleaning up failed: " .. tostring(message))
+        end
+        entry = entry.below
+    end
+end
+
 -- ---- jobs ----
 
 --- Queues a task for a job: fn, args, finished(results), died(kind, value, traceback).

@@ -11,8 +11,14 @@ local raw_yield, isyieldable = coroutine.yield, coroutine.isyieldable
 M.SENTINEL = {}
 local SENTINEL = M.SENTINEL
 
+--- Set while code runs that must not wait: what to call it.
+M.still = nil
+
 --- Raises, naming `what`, if the running code may not wait here.
 function M.check(what)
+    if M.still then
+        fault.raise("%s: not inside %s", what, M.still)
+    end
     local why = C.moon_task_no_yield()
     if why ~= nil then
         fault.raise("%s: not %s", what, ffi.string(why))

@@ -1,0 +1,308 @@
+#include "vm/vm_api_session.h"
+
+#include "base/clock.h"
+#include "state/session.h"
+#include "vm/vm_api.h"
+#include "vm/vm_internal.h"
+
+#include <stdlib.h>
+
+enum { NAME_MAX_BYTES = 256, BUDGET_MS = 250 };
+enum { DO_CLEAR = 1, DO_RENEW, DO_END, DO_FORGET };
+
+struct moon_held_session {
+    struct moon_session session;
+    struct moon_task *task; /* that waits, or NULL */
+    enum moon_err outcome;  /* of the last operation */
+};
+
+void moon_api_session_keep(void)
+{
+}
+
+static struct moon_held_session *held_by(const moon_slot *slot)
+{
+    const struct moon_exchange *x = moon_slot_x(slot);
+    return x == NULL ? NULL : x->session;
+}
+
+static int64_t or_never(uint64_t ms)
+{
+    return ms == MOON_CONFIG_NONE ? MOON_SESSION_NEVER : (int64_t)ms;
+}
+
+int moon_session_open(moon_slot *slot, const char *id, size_t len)
+{
+    struct moon_exchange *x = moon_slot_x(slot);
+    const struct moon_vm_options *options = &moon_vm_here()->options;
+    if (x == NULL)
+        return MOON_ECLOSED;
+    if (x->session != NULL)
+        return MOON_OK;
+    if (options->session_store == NULL)
+        return MOON_EDENIED;
+    struct moon_held_session *held = moon_arena_alloc(&x->arena, sizeof(*held));
+    if (held == NULL)
+        return MOON_ENOMEM;
+    const struct moon_session_settings settings = {
+        .idle_ms = or_never(options->config->session_idle_ms),
+        .absolute_ms = or_never(options->config->session_absolute_ms),
+        .budget_ms = BUDGET_MS,
+    };
+    *held = (struct moon_held_session){0};
+    moon_session_init(&held->session, options->session_store, &settings,
+                      &x->arena, moon_str(id, len));
+    x->session = held;
+    return MOON_OK;
+}
+
+void moon_held_session_end(struct moon_exchange *x)
+{
+    moon_session_deinit(&x->session->session);
+    x->session = NULL;
+}
+
+/* ---- waiting for the store ---- */
+
+static void on_ready(void *ctx, enum moon_err err)
+{
+    struct moon_held_session *held = ctx;
+    struct moon_task *task = held->task;
+    held->outcome = err;
+    held->task = NULL;
+    if (task != NULL)
+        moon_task_wake(task, 0);
+}
+
+/* The task is being ended. It may be one of several of its request. */
+static void undo(struct moon_task *task, void *data)
+{
+    struct moon_held_session *held = data;
+    (void)task;
+    held->task = NULL;
+    moon_session_cancel(&held->session);
+}
+
+static int wait_for(struct moon_held_session *held, enum moon_err err)
+{
+    struct moon_task *task = moon_task_running();
+    held->outcome = err;
+    if (err != MOON_EAGAIN)
+        return err;
+    err = moon_task_wait(task, "session", undo, held);
+    if (err != MOON_OK) {
+        moon_session_cancel(&held->session);
+        return err;
+    }
+    held->task = task;
+    return 1;
+}
+
+int moon_session_begin_load(moon_slot *slot, bool again)
+{
+    struct moon_held_session *held = held_by(slot);
+    if (held == NULL)
+        return MOON_ECLOSED;
+    struct moon_session *session = &held->session;
+    return wait_for(held, again ? moon_session_reload(session, on_ready, held)
+                                : moon_session_load(session, on_ready, held));
+}
+
+int moon_session_begin_commit(moon_slot *slot)
+{
+    struct moon_held_session *held = held_by(slot);
+    return held == NULL ? MOON_ECLOSED
+                        : wait_for(held, moon_session_commit(&held->session,
+                                                             on_ready, held));
+}
+
+bool moon_session_is_busy(moon_slot *slot)
+{
+    const struct moon_held_session *held = held_by(slot);
+    return held != NULL && held->session.busy;
+}
+
+int moon_session_outcome(moon_slot *slot)
+{
+    const struct moon_held_session *held = held_by(slot);
+    return held == NULL ? MOON_ECLOSED : held->outcome;
+}
+
+void moon_session_why(moon_slot *slot, moon_bytes *out)
+{
+    const struct moon_held_session *held = held_by(slot);
+    const char *whyz = held == NULL ? "" : held->session.op.why;
+    if (held != NULL && whyz[0] == '\0')
+        whyz = moon_err_text(held->outcome);
+    *out = moon_bytes_of(moon_strz(whyz));
+}
+
+/* ---- touching ---- */
+
+/* Outlives the request that asked for it. */
+struct touch {
+    struct moon_session_op op;
+    struct moon_session_key key;
+};
+
+static void on_touched(struct moon_session_op *op)
+{
+    free(op->ctx);
+}
+
+void moon_session_touch_later(moon_slot *slot)
+{
+    struct moon_held_session *held = held_by(slot);
+    if (held == NULL || !moon_session_wants_touch(&held->session))
+        return;
+    struct moon_session_store *store = held->session.store;
+    struct touch *touch = calloc(1, sizeof(*touch));
+    if (touch == NULL)
+        return;
+    touch->key = held->session.key;
+    touch->op.done = on_touched;
+    touch->op.ctx = touch;
+    touch->op.deadline_ms = moon_clock_ms() + BUDGET_MS;
+    if (store->ops->touch(store, &touch->op, &touch->key,
+                          (int64_t)(moon_clock_wall() * 1000)) != MOON_EAGAIN)
+        free(touch);
+}
+
+int moon_session_cookie_of(moon_slot *slot, moon_bytes *id, double *keep_s)
+{
+    const struct moon_held_session *held = held_by(slot);
+    if (held == NULL)
+        return MOON_SESSION_COOKIE_NONE;
+    *id = moon_bytes_of(moon_str(held->session.id, MOON_SESSION_ID));
+    *keep_s = (double)held->session.keep_s;
+    return (int)held->session.cookie;
+}
+
+/* ---- fields ---- */
+
+/* "d:name"; its length, 0 if the name is too long. */
+static struct moon_str full_name(int kind, const char *name, size_t len,
+                                 char to[NAME_MAX_BYTES])
+{
+    if (len > NAME_MAX_BYTES - 2)
+        return MOON_STR_NONE;
+    to[0] = (char)kind;
+    to[1] = ':';
+    if (len > 0)
+        memcpy(to + 2, name, len);
+    return moon_str(to, len + 2);
+}
+
+bool moon_session_has(moon_slot *slot)
+{
+    const struct moon_held_session *held = held_by(slot);
+    return held != NULL && moon_session_exists(&held->session);
+}
+
+bool moon_session_get_field(moon_slot *slot, int kind, const char *name,
+                            size_t len, moon_bytes *out)
+{
+    const struct moon_held_session *held = held_by(slot);
+    char text[NAME_MAX_BYTES];
+    struct moon_str value, full = full_name(kind, name, len, text);
+    if (held == NULL || full.ptr == NULL ||
+        !moon_session_get(&held->session, full, &value))
+        return false;
+    *out = moon_bytes_of(value);
+    return true;
+}
+
+bool moon_session_field_at(moon_slot *slot, uint32_t index, int *kind,
+                           moon_bytes *name, moon_bytes *value)
+{
+    const struct moon_held_session *held = held_by(slot);
+    struct moon_session_field field;
+    if (held == NULL || !moon_session_at(&held->session, index, &field) ||
+        field.name.len < 2)
+        return false;
+    *kind = field.name.ptr[0];
+    *name = moon_bytes_of(moon_str(field.name.ptr + 2, field.name.len - 2));
+    *value = moon_bytes_of(field.value);
+    return true;
+}
+
+int moon_session_set_field(moon_slot *slot, int kind, const char *name,
+                           size_t len, const char *value, size_t value_len)
+{
+    struct moon_held_session *held = held_by(slot);
+    char text[NAME_MAX_BYTES];
+    struct moon_str full = full_name(kind, name, len, text);
+    if (held == NULL)
+        return MOON_ECLOSED;
+    if (full.ptr == NULL)
+        return MOON_ETOO_BIG;
+    return moon_session_set(&held->session, full, moon_str(value, value_len));
+}
+
+int moon_session_begin_update(moon_slot *slot, const moon_bytes *names,
+                              const moon_bytes *values, uint32_t count)
+{
+    struct moon_exchange *x = moon_slot_x(slot);
+    struct moon_held_session *held = held_by(slot);
+    if (held == NULL)
+        return MOON_ECLOSED;
+    struct moon_session_field *fields =
+        moon_arena_alloc(&x->arena, (count == 0 ? 1 : count) * sizeof(*fields));
+    if (fields == NULL)
+        return MOON_ENOMEM;
+    for (uint32_t i = 0; i < count; i++) {
+        char text[NAME_MAX_BYTES];
+        struct moon_str name = full_name('d', names[i].ptr, names[i].len, text);
+        if (name.ptr == NULL)
+            return MOON_ETOO_BIG;
+        fields[i].name = moon_arena_copy(&x->arena, name);
+        fields[i].value = MOON_STR_NONE;
+        if (values[i].ptr != NULL)
+            fields[i].value = moon_arena_copy(
+                &x->arena, moon_str(values[i].ptr, values[i].len));
+        if (fields[i].name.ptr == NULL ||
+            (values[i].ptr != NULL && fields[i].value.ptr == NULL))
+            return MOON_ENOMEM;
+    }
+    return wait_for(held, moon_session_compare_and_save(&held->session, fields,
+                                                        count, on_ready, held));
+}
+
+/* ---- the whole ---- */
+
+void moon_session_do(moon_slot *slot, int what)
+{
+    struct moon_held_session *held = held_by(slot);
+    if (held == NULL)
+        return;
+    if (what == DO_CLEAR)
+        moon_session_clear(&held->session);
+    else if (what == DO_RENEW)
+        moon_session_renew(&held->session);
+    else if (what == DO_END)
+        moon_session_destroy(&held->session);
+    else if (what == DO_FORGET)
+        moon_session_forget(&held->session);
+}
+
+int moon_session_set_owner(moon_slot *slot, const char *subject, size_t len)
+{
+    struct moon_held_session *held = held_by(slot);
+    return held == NULL ? MOON_ECLOSED
+                        : moon_session_set_subject(&held->session,
+                                                   moon_str(subject, len));
+}
+
+void moon_session_owner(moon_slot *slot, moon_bytes *out)
+{
+    const struct moon_held_session *held = held_by(slot);
+    *out = moon_bytes_of(held == NULL ? MOON_STR_NONE
+                                      : moon_session_subject(&held->session));
+}
+
+void moon_session_keep(moon_slot *slot, double seconds)
+{
+    struct moon_held_session *held = held_by(slot);
+    if (held != NULL)
+        moon_session_remember(&held->session, (int64_t)(seconds * 1000));
+}
