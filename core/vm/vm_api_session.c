@@ -220,7 +220,7 @@ bool moon_session_field_at(moon_slot *slot, uint32_t index, int *kind,
     if (held == NULL || !moon_session_at(&held->session, index, &field) ||
         field.name.len < 2)
         return false;
-    *kind = field.name.ptr[0];
+    *kind = (unsigned char)field.name.ptr[0];
     *name = moon_bytes_of(moon_str(field.name.ptr + 2, field.name.len - 2));
     *value = moon_bytes_of(field.value);
     return true;
