@@ -12,7 +12,6 @@ local loader = require "moonshine.loader"
 local native = require "moonshine.native"
 local respond = require "moonshine.respond"
 local tasks = require "moonshine.tasks"
-local timers = require "moonshine.timers"
 require "moonshine.request"
 require "moonshine.response"
 require "moonshine.body"
@@ -140,7 +139,6 @@ function M.load(file)
     local info = native.info()
     context.app_dir = info.app_dir
     respond.dev, fail.dev = info.dev, info.dev
-    timers.worker_id = info.worker_id
     coro.install()
     loader.install(info.app_dir)
     guard.install()

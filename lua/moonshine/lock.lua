@@ -23,6 +23,31 @@ function M.node.release(name, token)
     return shared.delete_if(shared.internal(), "lock:" .. name, token)
 end
 
+--- The same for the turns of timers, and when each had its last one.
+M.timers = {}
+
+function M.timers.take(name, ttl)
+    return M.node.take("timer " .. name, ttl)
+end
+
+function M.timers.release(name, token)
+    return M.node.release("timer " .. name, token)
+end
+
+--- Is it still ours? Then for `ttl` more.
+function M.timers.renew(name, token, ttl)
+    local dict, key = shared.internal(), "lock:timer " .. name
+    return dict:get(key) == token and dict:set(key, token, ttl) == true
+end
+
+function M.timers.last_run(name)
+    return shared.internal():get("last:" .. name)
+end
+
+function M.timers.set_last_run(name, when)
+    shared.internal():set("last:" .. name, when)
+end
+
 local known = fault.set "wait"
 
 -- The token, or nil when the time is over.
