@@ -1,6 +1,7 @@
 # The framework's files, embedded into the binary; paths below lua/.
 set(MOONSHINE_LUA_FILES
   moonshine/app.lua
+  moonshine/basic_auth.lua
   moonshine/bind.lua
   moonshine/body.lua
   moonshine/boot.lua
@@ -9,6 +10,7 @@ set(MOONSHINE_LUA_FILES
   moonshine/context.lua
   moonshine/coro.lua
   moonshine/crypto.lua
+  moonshine/csrf.lua
   moonshine/dev_page.lua
   moonshine/encode.lua
   moonshine/fail.lua

@@ -1,8 +1,10 @@
 --- require "moonshine": the framework's public table.
 local ffi = require "ffi"
 local app = require "moonshine.app"
+local basic_auth = require "moonshine.basic_auth"
 local cache = require "moonshine.cache"
 local crypto = require "moonshine.crypto"
+local csrf = require "moonshine.csrf"
 local encode = require "moonshine.encode"
 local fault = require "moonshine.fault"
 local limit = require "moonshine.limit"
@@ -35,6 +37,8 @@ local M = {
     crypto = crypto,
     limit = limit.public,
     lock = lock.lock,
+    csrf = csrf.new,
+    basic_auth = basic_auth.new,
     log = log,
     encode = encode,
     decode = encode.decode,
