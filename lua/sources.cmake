@@ -26,6 +26,8 @@ set(MOONSHINE_LUA_FILES
   moonshine/loader.lua
   moonshine/lock.lua
   moonshine/log.lua
+  moonshine/metrics.lua
+  moonshine/metrics_methods.lua
   moonshine/naming.lua
   moonshine/negotiate.lua
   moonshine/request.lua

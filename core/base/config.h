@@ -70,6 +70,8 @@
     X(STRING, secrets_oldz, "secrets.old", "", "secret", MOON_CONFIG_SECRET)   \
     X(SIZE, password_memory_bytes, "password.memory", "128m", "8m..64g", 0)    \
     X(COUNT, password_queue, "password.queue", "100", "0..1000000", 0)         \
+    X(COUNT, metrics_max_series, "metrics.max_series", "2000", "10..100000",   \
+      MOON_CONFIG_RESTART)                                                     \
     X(NETS, trusted_proxies, "trusted_proxies", "", "", MOON_CONFIG_LATER)     \
     X(CHOICE, forwarded, "forwarded", "x-forwarded", "x-forwarded|rfc7239",    \
       MOON_CONFIG_LATER)                                                       \

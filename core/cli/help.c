@@ -131,7 +131,7 @@ void moon_help_config(void)
             print_row(keyz, NULL, text.ptr);
     }
     moon_buf_deinit(&text);
-    wrap("\nlisten, admin, workers, name, user, run_dir and state_dir take "
-         "effect at a restart, all others at a reload.",
+    wrap("\nlisten, admin, workers, name, user, run_dir, state_dir and "
+         "metrics.max_series take effect at a restart, all others at a reload.",
          0, 0);
 }

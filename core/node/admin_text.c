@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "node/keep.h"
+#include "state/metrics.h"
 
 #include <unistd.h>
 
@@ -298,7 +299,10 @@ void moon_admin_metrics(const struct moon_master *master, struct moon_buf *out)
            moon_shm_get(&shm->restarts));
     metric(out, "worker_kills_total", "counter",
            "workers killed because they hung", moon_shm_get(&shm->kills));
+    metric(out, "app_series", "gauge", "series of the application with labels",
+           moon_metrics_series(master->metrics));
     add_counters(shm, out);
+    moon_metrics_print(master->metrics, out);
 }
 
 enum { FIELDS = 8 };

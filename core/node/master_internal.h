@@ -102,6 +102,8 @@ struct moon_reload {
     uint64_t last_took_ms;
 };
 
+struct moon_metrics; /* state/metrics.h */
+
 struct moon_listener {
     struct moon_address address;
     int fd;
@@ -132,6 +134,7 @@ struct moon_master {
     int shm_fd;
     struct moon_region *region; /* what applications share */
     int region_fd;
+    struct moon_metrics *metrics;
 
     struct moon_release *fixed; /* the first one: restart-only keys */
     struct moon_release *current;

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "node/keep.h"
 #include "node/process.h"
+#include "state/metrics.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -198,6 +199,10 @@ static bool open_parts(struct moon_master *master, struct moon_config *config,
         moon_shm_create(master->place_count, &master->shm, &master->shm_fd);
     if (err == MOON_OK)
         err = moon_region_create(&master->region, &master->region_fd);
+    if (err == MOON_OK)
+        err = moon_metrics_open(master->region,
+                                moon_shm_slots(master->place_count),
+                                config->metrics_max_series, &master->metrics);
     if (err != MOON_OK) {
         moon_buf_printf(error, "no shared memory: %s", moon_err_text(err));
         return false;
@@ -248,6 +253,7 @@ void moon_master_close(struct moon_master *master)
     moon_shm_close(master->shm);
     if (master->shm_fd >= 0)
         (void)close(master->shm_fd);
+    moon_metrics_close(master->metrics);
     moon_region_close(master->region);
     if (master->region_fd >= 0)
         (void)close(master->region_fd);

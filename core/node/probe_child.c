@@ -218,7 +218,7 @@ static void load_app(struct child *child)
     const char *namez = child->options->namez;
     moon_buf_add_char(&child->dir, '\0');
     if (child->dir.failed ||
-        moon_commons_init(&child->commons, NULL, fixed) != MOON_OK)
+        moon_commons_init(&child->commons, NULL, 1, 0, fixed) != MOON_OK)
         give_up(child);
     static char socketz[MOON_PROBE_NAME];
     int socket_fd = moon_probe_server_listen(socketz);

@@ -13,6 +13,7 @@
 #include "node/keep.h"
 #include "node/process.h"
 #include "node/reload_internal.h"
+#include "state/metrics.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -163,6 +164,12 @@ static void fail(struct moon_master *master, struct moon_str why)
 
 /* ---- commit ---- */
 
+static void note_generation(struct moon_master *master)
+{
+    moon_shm_set(&master->shm->generation, master->current->generation);
+    moon_metrics_commit(master->metrics, master->current->generation);
+}
+
 /* The new code is on disk before anybody runs it. */
 static void keep_committed(struct moon_master *master)
 {
@@ -226,7 +233,7 @@ static void commit(struct moon_master *master)
     warn_restart_keys(master);
     moon_release_unref(master->current);
     master->current = moon_release_ref(reload->release);
-    moon_shm_set(&master->shm->generation, master->current->generation);
+    note_generation(master);
     if (reload->kind == MOON_RELOAD_DISK) {
         free(master->fallback_why);
         master->fallback_why = NULL;
@@ -285,7 +292,7 @@ static void start_workers(struct moon_master *master)
     struct moon_reload *reload = &master->reload;
     moon_release_unref(master->current);
     master->current = moon_release_ref(reload->release);
-    moon_shm_set(&master->shm->generation, master->current->generation);
+    note_generation(master);
     (void)moon_layers_apply_log(master->current->config, master->current->dirz,
                                 master->options->dev, NULL);
     reload->phase = MOON_RELOAD_COMMITTING;

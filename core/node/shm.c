@@ -17,7 +17,7 @@ static size_t shm_size(uint32_t slots)
 
 enum moon_err moon_shm_create(uint32_t workers, struct moon_shm **out, int *fd)
 {
-    uint32_t slots = workers * 2;
+    uint32_t slots = moon_shm_slots(workers);
     size_t size = shm_size(slots);
     *fd = memfd_create("moonshine-node", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (*fd < 0)

@@ -85,6 +85,12 @@ struct moon_shm {
     struct moon_worker_slot slots[];
 };
 
+/* Places for so many workers and those of a next binary. */
+static inline uint32_t moon_shm_slots(uint32_t workers)
+{
+    return workers * 2;
+}
+
 /* Maps a new one; the descriptor stays open in *fd (for an upgrade). */
 MOON_MUST_CHECK enum moon_err moon_shm_create(uint32_t workers,
                                               struct moon_shm **out, int *fd);

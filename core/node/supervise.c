@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "node/process.h"
 #include "node/worker.h"
+#include "state/metrics.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -235,6 +236,7 @@ bool moon_supervise_reaped(struct moon_master *master, pid_t pid, int status)
     log_death(child, status);
     p->child = NULL;
     moon_shm_reset_slot(&master->shm->slots[place]);
+    moon_metrics_end_worker(master->metrics, place);
     uv_close((uv_handle_t *)&child->poll, free_child);
     if (master->state == MOON_MASTER_DRAINING)
         return true;

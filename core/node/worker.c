@@ -309,8 +309,10 @@ static void make_parts(struct moon_worker *worker)
         &(struct moon_accept_share){.mine = &worker->slot->connections,
                                     .average = moon_shm_average_connections,
                                     .ctx = o->shm});
-    if (moon_commons_init(&worker->commons, o->region, o->fixed) != MOON_OK)
-        die("no memory for limits");
+    if (moon_commons_init(&worker->commons, o->region,
+                          moon_shm_slots(o->worker_count), o->slot,
+                          o->fixed) != MOON_OK)
+        die("no memory for limits and metrics");
     worker->generations = moon_generations_create(
         &(struct moon_generations_options){.loop = &worker->loop,
                                            .builder = worker->builder,

@@ -1,10 +1,10 @@
 #include "state/commons.h"
 
 enum moon_err moon_commons_init(struct moon_commons *commons,
-                                struct moon_region *region,
-                                const struct moon_config *config)
+                                struct moon_region *region, uint32_t slots,
+                                uint32_t slot, const struct moon_config *config)
 {
-    *commons = (struct moon_commons){.region = region};
+    *commons = (struct moon_commons){.region = region, .slot = slot};
     if (region == NULL) {
         enum moon_err err = moon_region_create(&commons->region, NULL);
         if (err != MOON_OK)
@@ -13,7 +13,9 @@ enum moon_err moon_commons_init(struct moon_commons *commons,
     }
     commons->limits =
         moon_limits_open(commons->region, config->limits_max_keys);
-    if (commons->limits == NULL) {
+    if (commons->limits == NULL ||
+        moon_metrics_open(commons->region, slots, config->metrics_max_series,
+                          &commons->metrics) != MOON_OK) {
         moon_commons_deinit(commons);
         return MOON_ENOMEM;
     }
@@ -24,6 +26,8 @@ void moon_commons_deinit(struct moon_commons *commons)
 {
     moon_limits_close(commons->limits);
     commons->limits = NULL;
+    moon_metrics_close(commons->metrics);
+    commons->metrics = NULL;
     if (commons->own_region)
         moon_region_close(commons->region);
     commons->region = NULL;

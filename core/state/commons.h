@@ -1,5 +1,5 @@
 /* What the process lends to every generation of code that runs in it, and what
- * therefore outlives them all: limits, and what else is shared.
+ * therefore outlives them all: limits, metrics, and what else is shared.
  *
  * One per process that runs applications: the worker's lies over the node's
  * region, the probe's over one of its own. Made before the first VM and
@@ -10,17 +10,21 @@
 
 #include "base/config.h"
 #include "state/limits.h"
+#include "state/metrics.h"
 
 struct moon_commons {
     struct moon_region *region; /* borrowed, or owned: see `own_region` */
     bool own_region;
-    struct moon_limits *limits; /* owned */
+    struct moon_limits *limits;   /* owned */
+    struct moon_metrics *metrics; /* owned */
+    uint32_t slot;                /* of this process in `metrics` */
 };
 
-/* `region` NULL: makes one that nobody else sees. */
+/* `region` NULL: makes one that nobody else sees. The process is the one of
+ * `slot` among `slots`. */
 MOON_MUST_CHECK enum moon_err moon_commons_init(
-    struct moon_commons *commons, struct moon_region *region,
-    const struct moon_config *config);
+    struct moon_commons *commons, struct moon_region *region, uint32_t slots,
+    uint32_t slot, const struct moon_config *config);
 void moon_commons_deinit(struct moon_commons *commons);
 
 #endif

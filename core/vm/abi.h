@@ -342,6 +342,23 @@ bool moon_password_is_stale(const char *hash, size_t len, double memory,
                             double passes);
 double moon_password_memory_max(void);
 
+/* ---- metrics: vm/vm_api_metrics.c ----
+ * Lua counts by writing to cells of its own; see state/metrics.h. */
+/* The cells, for the VM's life; NULL: no memory. */
+double *moon_metrics_here(void);
+/* kind: 1 counter, 2 gauge, 3 histogram; texts: name, help, label names with
+ * commas between. Its number, or -13 too many metrics, -8 somebody holds the
+ * table, -1 no memory. */
+int moon_metrics_add(int kind, const moon_bytes *texts, const double *buckets,
+                     uint32_t bucket_count);
+/* The first cell of the metric's series with these label values. *kept false:
+ * it is that of all others, ask again the next time. */
+uint32_t moon_metrics_cell(uint32_t metric, const moon_bytes *values,
+                           uint32_t count, bool *kept);
+/* Counts a value in the cells of a histogram. */
+void moon_metrics_count(double *cells, const double *buckets, uint32_t count,
+                        double value);
+
 /* ---- tcp: vm/vm_api_tcp.c ----
  * An operation returns 0 done, 1 wait: yield, then ask for the outcome;
  * negative: failed, moon_tcp_error says why. Received bytes, and those that

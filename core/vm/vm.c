@@ -211,6 +211,7 @@ void moon_vm_destroy(struct moon_vm *vm)
     if (vm->L != NULL)
         lua_close(vm->L);
     moon_vm_set_here(NULL);
+    moon_vm_release_metrics(vm);
     for (uint32_t i = 0; i < vm->task_count; i++)
         free(vm->tasks[i]);
     free(vm->tasks);

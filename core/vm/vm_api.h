@@ -32,6 +32,7 @@ void moon_api_stream_keep(void);
 void moon_api_log_keep(void);
 void moon_api_negotiate_keep(void);
 void moon_api_util_keep(void);
+void moon_api_metrics_keep(void);
 void moon_api_password_keep(void);
 /* Also starts libsodium, once a process; false if that fails. */
 bool moon_api_crypto_keep(void);

@@ -61,6 +61,8 @@ struct moon_vm {
     void *idle_ctx;
 
     struct moon_vm_file *outside; /* probe: read from disk; owned */
+    uint32_t *declared;           /* numbers of its metrics; owned */
+    uint32_t declared_count, declared_cap;
     struct moon_vm_stats stats;
     size_t used_after_cycle;
 };
@@ -80,6 +82,9 @@ void moon_vm_set_here(struct moon_vm *vm);
 /* From C that Lua called and that would need too much memory outside of Lua:
  * ends the task as if it had been Lua's. Raises. */
 int moon_vm_raise_memory(lua_State *L);
+
+/* vm_api_metrics.c: at the VM's end. */
+void moon_vm_release_metrics(struct moon_vm *vm);
 
 /* vm_collect.c: starts to collect between loop turns. */
 void moon_vm_collect(struct moon_vm *vm);

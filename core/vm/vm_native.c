@@ -243,6 +243,7 @@ int moon_native_open(lua_State *L)
     moon_api_log_keep();
     moon_api_negotiate_keep();
     moon_api_util_keep();
+    moon_api_metrics_keep();
     moon_api_password_keep();
     if (!moon_api_crypto_keep())
         return luaL_error(L, "libsodium does not start");

@@ -6,6 +6,13 @@ app:get("/hello", function() return "Hello, World!" end)
 
 app:get("/worker", function() return tostring(moonshine.worker().id) end)
 
+local counted = moonshine.metrics.counter("counted_total", "What /counted has served", { "method" })
+
+app:get("/counted", function()
+    counted:inc("GET")
+    return "Hello, World!"
+end)
+
 local function pass(c, proceed)
     return proceed(c)
 end

@@ -2,8 +2,8 @@
 local moonshine = require "moonshine"
 local app = moonshine.app()
 
-local suites = { "coroutines", "crypto", "encode", "globals", "json", "shapes", "stream", "tasks",
-    "units", "view", "views" }
+local suites = { "coroutines", "crypto", "encode", "globals", "json", "metrics", "shapes", "stream",
+    "tasks", "units", "view", "views" }
 
 app:check(function()
     local failed = {}
