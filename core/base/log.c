@@ -1,6 +1,5 @@
 #include "base/log.h"
 
-#include "base/buf.h"
 #include "base/log_sink.h"
 
 #include <errno.h>
@@ -40,6 +39,8 @@ static struct {
     _Atomic bool colour;
     char *pathz; /* NULL: stderr */
     char whoz[96];
+    moon_log_tap *tap;
+    void *tap_ctx;
 } logger = {
     .lock = PTHREAD_MUTEX_INITIALIZER,
     .wake = PTHREAD_COND_INITIALIZER,
@@ -111,24 +112,11 @@ static bool is_block(const struct moon_log_field *field)
            memchr(field->value.ptr, '\n', field->value.len) != NULL;
 }
 
-static void add_text(struct moon_buf *out, enum moon_log_level level,
-                     struct moon_str message,
-                     const struct moon_log_field *fields, size_t count)
+void moon_log_describe(struct moon_buf *out, struct moon_str message,
+                       const struct moon_log_field *fields, size_t count)
 {
     while (message.len > 0 && message.ptr[message.len - 1] == '\n')
         message.len--;
-    add_time(out);
-    moon_buf_add_char(out, ' ');
-    if (logger.colour)
-        moon_buf_addz(out, levels[level].colourz);
-    moon_buf_addz(out, levels[level].paddedz);
-    if (logger.colour)
-        moon_buf_addz(out, "\033[0m");
-    moon_buf_add_char(out, ' ');
-    if (logger.whoz[0] != '\0') {
-        moon_buf_addz(out, logger.whoz);
-        moon_buf_addz(out, ": ");
-    }
     add_clean(out, message);
     for (size_t i = 0; i < count; i++) {
         if (is_block(&fields[i]))
@@ -149,6 +137,25 @@ static void add_text(struct moon_buf *out, enum moon_log_level level,
             add_clean(out, fields[i].value);
         }
     }
+}
+
+static void add_text(struct moon_buf *out, enum moon_log_level level,
+                     struct moon_str message,
+                     const struct moon_log_field *fields, size_t count)
+{
+    add_time(out);
+    moon_buf_add_char(out, ' ');
+    if (logger.colour)
+        moon_buf_addz(out, levels[level].colourz);
+    moon_buf_addz(out, levels[level].paddedz);
+    if (logger.colour)
+        moon_buf_addz(out, "\033[0m");
+    moon_buf_add_char(out, ' ');
+    if (logger.whoz[0] != '\0') {
+        moon_buf_addz(out, logger.whoz);
+        moon_buf_addz(out, ": ");
+    }
+    moon_log_describe(out, message, fields, count);
     moon_buf_add_char(out, '\n');
 }
 
@@ -491,6 +498,9 @@ void moon_log_fields(enum moon_log_level level, struct moon_str message,
 {
     if (!moon_log_enabled(level))
         return;
+    if (MOON_UNLIKELY(logger.tap != NULL) &&
+        logger.tap(logger.tap_ctx, level, message, fields, count))
+        return;
     struct moon_buf line = {0};
     add_line(&line, level, message, fields, count);
     if (!line.failed)
@@ -515,6 +525,17 @@ void moon_log(enum moon_log_level level, const char *fmt, ...)
 void moon_log_raw(struct moon_str line)
 {
     submit(line, false);
+}
+
+void moon_log_set_tap(moon_log_tap *tap, void *ctx)
+{
+    logger.tap = tap;
+    logger.tap_ctx = ctx;
+}
+
+const char *moon_log_level_name(enum moon_log_level level)
+{
+    return levels[level].namez;
 }
 
 bool moon_log_level_parse(struct moon_str text, enum moon_log_level *out)

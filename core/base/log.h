@@ -8,6 +8,7 @@
 #ifndef MOON_BASE_LOG_H
 #define MOON_BASE_LOG_H
 
+#include "base/buf.h"
 #include "base/compiler.h"
 #include "base/errcode.h"
 #include "base/str.h"
@@ -48,6 +49,21 @@ void moon_log_fields(enum moon_log_level level, struct moon_str message,
                      const struct moon_log_field *fields, size_t count);
 /* A finished line (access log), newline included, queued as it is. */
 void moon_log_raw(struct moon_str line);
+
+/* Sees each line of an enabled level first, on the thread that logs it; true:
+ * the line is not written. Raw lines pass by it. */
+typedef bool moon_log_tap(void *ctx, enum moon_log_level level,
+                          struct moon_str message,
+                          const struct moon_log_field *fields, size_t count);
+/* For tests (base/log_records.h), before other threads log; NULL: none. */
+void moon_log_set_tap(moon_log_tap *tap, void *ctx);
+/* What a line of text says after its time and process, without a line break at
+ * its end. */
+void moon_log_describe(struct moon_buf *out, struct moon_str message,
+                       const struct moon_log_field *fields, size_t count);
+
+/* "warn" */
+const char *moon_log_level_name(enum moon_log_level level);
 
 /* Parses "debug" "info" "warn" "error"; false for anything else. */
 bool moon_log_level_parse(struct moon_str text, enum moon_log_level *out);

@@ -1,6 +1,7 @@
-#include "base/log.h"
+#include "base/log_records.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -269,6 +270,73 @@ static void a_bad_path_is_an_error(void **state)
         MOON_ENOT_FOUND);
 }
 
+struct seen {
+    enum moon_log_level level;
+    char text[200];
+};
+
+static void see(void *ctx, enum moon_log_level level, struct moon_str text)
+{
+    struct seen *seen = ctx;
+    seen->level = level;
+    (void)snprintf(seen->text, sizeof(seen->text), "%.*s", MOON_STR_ARG(text));
+}
+
+static void *log_elsewhere(void *unused)
+{
+    moon_log(MOON_LOG_WARN, "from elsewhere");
+    return unused;
+}
+
+static void lines_are_kept_as_data(void **state)
+{
+    const struct moon_log_field fields[] = {
+        {MOON_STR("n"), MOON_STR("12"), true},
+        {MOON_STR("why"), MOON_STR("two words"), false},
+    };
+    struct moon_log_record record;
+    struct seen seen = {0};
+    pthread_t other;
+    (void)state;
+    moon_log_records_start(see, &seen);
+    moon_log(MOON_LOG_DEBUG, "not wanted");
+    moon_log_fields(MOON_LOG_WARN, MOON_STR("first\n"), fields, 2);
+    assert_int_equal(seen.level, MOON_LOG_WARN);
+    assert_string_equal(seen.text, "first n=12 why=\"two words\"");
+    moon_log(MOON_LOG_INFO, "second");
+    assert_int_equal(pthread_create(&other, NULL, log_elsewhere, NULL), 0);
+    (void)pthread_join(other, NULL);
+    assert_int_equal(moon_log_records_count(), 2);
+    assert_true(moon_log_records_get(0, &record));
+    assert_int_equal(record.level, MOON_LOG_WARN);
+    assert_true(moon_str_eq(record.message, MOON_STR("first\n")));
+    assert_int_equal(record.field_count, 2);
+    assert_true(moon_str_eq(record.fields[0].name, MOON_STR("n")));
+    assert_true(record.fields[0].raw && !record.fields[1].raw);
+    assert_true(moon_str_eq(record.fields[1].value, MOON_STR("two words")));
+    assert_true(moon_log_records_get(1, &record));
+    assert_int_equal(record.field_count, 0);
+    assert_false(moon_log_records_get(2, &record));
+
+    moon_log_records_clear();
+    for (int i = 0; i < MOON_LOG_RECORDS + 5; i++)
+        moon_log(MOON_LOG_INFO, "%d", i);
+    assert_int_equal(moon_log_records_count(), MOON_LOG_RECORDS + 5);
+    assert_true(moon_log_records_get(MOON_LOG_RECORDS - 1, &record));
+    assert_true(moon_str_eq(record.message, MOON_STR("999")));
+    assert_false(moon_log_records_get(MOON_LOG_RECORDS, &record));
+    moon_log_records_stop();
+
+    const char *text = contents(pathz);
+    assert_null(strstr(text, "first"));
+    assert_non_null(strstr(text, "from elsewhere"));
+    moon_log_records_start(NULL, NULL);
+    moon_log(MOON_LOG_INFO, "kept and written");
+    assert_int_equal(moon_log_records_count(), 1);
+    moon_log_records_stop();
+    assert_non_null(strstr(contents(pathz), "kept and written"));
+}
+
 #define WITH_FILE(f) cmocka_unit_test_setup_teardown(f, fresh_file, drop_file)
 
 int main(void)
@@ -283,6 +351,7 @@ int main(void)
         WITH_FILE(a_stuck_reader_drops_and_counts),
         WITH_FILE(nobody_reads_and_there_is_no_writer),
         WITH_FILE(a_writer_without_a_reader_can_be_stopped),
+        WITH_FILE(lines_are_kept_as_data),
         cmocka_unit_test(levels_parse),
         cmocka_unit_test(a_bad_path_is_an_error),
     };
