@@ -9,6 +9,7 @@ set(MOONSHINE_LUA_FILES
   moonshine/chain.lua
   moonshine/context.lua
   moonshine/coro.lua
+  moonshine/coverage.lua
   moonshine/crypto.lua
   moonshine/csrf.lua
   moonshine/dev_page.lua

@@ -9,6 +9,7 @@
 #include "node/snapshot.h"
 #include "state/commons.h"
 #include "vm/budget.h"
+#include "vm/coverage.h"
 #include "vm/vm.h"
 
 #include <stdio.h>
@@ -48,6 +49,7 @@ MOON_NORETURN static void give_up(struct child *child)
     if (child->error.len == 0)
         moon_buf_addz(&child->error, "out of memory");
     send_text(child, MOON_CONTROL_PROBE_FAILED, moon_buf_str(&child->error), 0);
+    moon_coverage_write();
     _exit(1);
 }
 
@@ -346,5 +348,6 @@ void moon_probe_main(int fd, const struct moon_probe_options *options)
     report_ok(&child);
     /* Not exit: what the app registered to run at exit is not ours to run. */
     (void)fflush(stdout);
+    moon_coverage_write();
     _exit(0);
 }

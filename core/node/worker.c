@@ -5,6 +5,7 @@
 #include "node/layers.h"
 #include "node/process.h"
 #include "vm/budget.h"
+#include "vm/coverage.h"
 #include "vm/task.h"
 #include "link/pool.h"
 
@@ -96,6 +97,7 @@ static void on_vote(void *ctx, uint64_t txn, bool ok, struct moon_str error)
     moon_log(MOON_LOG_ERROR, "the application does not load here: %.*s",
              MOON_STR_ARG(error));
     tell(worker, MOON_CONTROL_FAILED, txn, error);
+    moon_coverage_write();
     moon_log_stop_writer();
     _exit(1);
 }
@@ -391,6 +393,7 @@ void moon_worker_main(const struct moon_worker_options *options)
     bool clean = worker.finished && !worker.cut;
     if (clean)
         tear_down(&worker);
+    moon_coverage_write();
     moon_log_stop_writer();
     if (clean)
         exit(0);

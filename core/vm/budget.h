@@ -19,6 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct lua_Debug;
 struct lua_State;
 struct moon_budget;
 
@@ -39,6 +40,8 @@ struct moon_trap {
     volatile int32_t word; /* enum moon_trip, read by compiled code */
     uint64_t limit;        /* what was exceeded, in the unit of the reason */
     char where[96];        /* "file.lua:12" of the first raise, else empty */
+    /* The hook on lines while the trap is not set (vm/coverage.h); NULL. */
+    void (*rest)(struct lua_State *, struct lua_Debug *);
 };
 
 /* Published per watched thread; may lie in memory shared with the master. */
@@ -122,6 +125,11 @@ static inline void moon_budget_clear(struct lua_State *L,
     if (MOON_UNLIKELY(trap->word != MOON_TRIP_NONE))
         moon_budget_clear_slow(L, trap);
 }
+
+/* A hook that sees each line while nothing is tripped. Once tripped, the trap's
+ * own takes its place until the trap is cleared. */
+void moon_budget_set_rest(struct lua_State *L, struct moon_trap *trap,
+                          void (*rest)(struct lua_State *, struct lua_Debug *));
 
 /* "cpu limit of 250 ms exceeded" of a set trap, NUL-terminated into `text`. */
 void moon_budget_text(const struct moon_trap *trap, char *text, size_t size);

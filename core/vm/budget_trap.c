@@ -109,6 +109,16 @@ void moon_budget_clear_slow(lua_State *L, struct moon_trap *trap)
     lua_sethook(L, NULL, 0, 0);
     trap->word = MOON_TRIP_NONE;
     trap->where[0] = '\0';
+    if (trap->rest != NULL)
+        lua_sethook(L, trap->rest, LUA_MASKLINE, 0);
+}
+
+void moon_budget_set_rest(lua_State *L, struct moon_trap *trap,
+                          void (*rest)(lua_State *, lua_Debug *))
+{
+    trap->rest = rest;
+    if (trap->word == MOON_TRIP_NONE)
+        lua_sethook(L, rest, LUA_MASKLINE, 0);
 }
 
 /* Called by a safepoint that found the word set. */

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "state/commons.h"
 #include "vm/abi.h"
+#include "vm/coverage.h"
 #include "vm/safepoint.h"
 #include "vm/stack_guard.h"
 #include "vm/vm_internal.h"
@@ -139,6 +140,9 @@ static int load_all(lua_State *L)
     luaL_openlibs(L);
     stress_gc(L);
     moon_budget_install(L, &vm->trap);
+    if (moon_coverage_is_on())
+        moon_coverage_open(L, &vm->trap, vm->options.files,
+                           vm->options.generation);
     moon_safepoint_open(L);
     moon_stack_guard_open(L);
     open_framework(L);

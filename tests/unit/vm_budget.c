@@ -288,11 +288,14 @@ static void test_texts(void **state)
         struct moon_trap trap;
         const char *text;
     } cases[] = {
-        {{MOON_TRIP_CPU, 250, ""}, "cpu limit of 250 ms exceeded"},
-        {{MOON_TRIP_MEMORY, 64 << 20, ""}, "memory limit of 64 MiB exceeded"},
-        {{MOON_TRIP_MEMORY, 64 << 10, ""}, "memory limit of 64 KiB exceeded"},
-        {{MOON_TRIP_TIMEOUT, 30000, ""}, "timeout of 30000 ms exceeded"},
-        {{MOON_TRIP_CANCELLED, 0, ""}, "cancelled"},
+        {{.word = MOON_TRIP_CPU, .limit = 250}, "cpu limit of 250 ms exceeded"},
+        {{.word = MOON_TRIP_MEMORY, .limit = 64 << 20},
+         "memory limit of 64 MiB exceeded"},
+        {{.word = MOON_TRIP_MEMORY, .limit = 64 << 10},
+         "memory limit of 64 KiB exceeded"},
+        {{.word = MOON_TRIP_TIMEOUT, .limit = 30000},
+         "timeout of 30000 ms exceeded"},
+        {{.word = MOON_TRIP_CANCELLED, .limit = 0}, "cancelled"},
     };
     for (size_t i = 0; i < MOON_COUNT(cases); i++) {
         char text[80];
@@ -341,6 +344,35 @@ static void test_second_thread(void **state)
     }
 }
 
+static size_t lines_seen;
+
+static void see_line(lua_State *L, lua_Debug *ar)
+{
+    (void)L;
+    lines_seen += ar->event == LUA_HOOKLINE;
+}
+
+/* A hook on lines gives way to the trap's, and comes back after it. */
+static void test_rest_hook(void **state)
+{
+    (void)state;
+    NEEDS_PROMPT_SIGNALS();
+    struct vm vm;
+    vm_create(&vm, watch, false, 0, 0);
+    moon_budget_set_rest(vm.L, &vm.trap, see_line);
+    for (size_t i = 0; i < MOON_COUNT(scripts); i++) {
+        lines_seen = 0;
+        assert_int_equal(
+            vm_run(&vm, "local a = 1\na = 2\nreturn a", LIMIT_MS, SIZE_MAX), 0);
+        assert_int_equal(lines_seen, 3);
+        assert_int_not_equal(vm_run(&vm, scripts[i].source, LIMIT_MS, SIZE_MAX),
+                             0);
+        if (strstr(vm.message, "cpu limit of 40 ms exceeded") == NULL)
+            fail_msg("%s: %s", scripts[i].name, vm.message);
+    }
+    vm_destroy(&vm);
+}
+
 /* The signal from elsewhere, with nothing condemned, does nothing. */
 static void test_stray_signal(void **state)
 {
@@ -383,6 +415,7 @@ int main(void)
         cmocka_unit_test(test_cancel_suspended),
         cmocka_unit_test(test_texts),
         cmocka_unit_test(test_second_thread),
+        cmocka_unit_test(test_rest_hook),
         cmocka_unit_test(test_stray_signal),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
