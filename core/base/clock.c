@@ -2,6 +2,8 @@
 
 #include <time.h>
 
+uint64_t moon_clock_shift_ns;
+
 uint64_t moon_clock_ns(void)
 {
     struct timespec now;
@@ -20,5 +22,6 @@ double moon_clock_wall(void)
 {
     struct timespec now;
     (void)clock_gettime(CLOCK_REALTIME, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+    return (double)now.tv_sec +
+           (double)((uint64_t)now.tv_nsec + moon_clock_shift_ns) / 1e9;
 }

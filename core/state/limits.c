@@ -1,5 +1,6 @@
 #include "state/limits.h"
 
+#include "base/clock.h"
 #include "base/random.h"
 
 #include <sodium.h>
@@ -88,7 +89,8 @@ uint64_t moon_limits_now_ns(void)
 {
     struct timespec ts;
     (void)clock_gettime(CLOCK_BOOTTIME, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec +
+           moon_clock_shift_ns;
 }
 
 uint64_t moon_limits_lost(const struct moon_limits *limits)

@@ -359,6 +359,31 @@ uint32_t moon_metrics_cell(uint32_t metric, const moon_bytes *values,
 void moon_metrics_count(double *cells, const double *buckets, uint32_t count,
                         double value);
 
+/* ---- tests: vm/vm_api_test.c, vm/travel.c ----
+ * For the probe and `moonshine test`; elsewhere they do nothing. */
+/* As enum moon_test_event of vm/vm_test.h. */
+void moon_test_report(int event, uint32_t number, const char *text, size_t len);
+/* Gives a task the time of a test, of CPU at a stretch and by the clock in all;
+ * then it ends with kind "timeout". 0: nobody is bounded any more. */
+bool moon_test_limit(uint32_t task);
+/* Lines logged since the last clear, from 0. The bytes live until the next
+ * one. A field: 1 a raw JSON value, 0 text, -1 there is none. */
+void moon_test_log_clear(void);
+uint32_t moon_test_log_count(void);
+bool moon_test_log_at(uint32_t index, moon_bytes *level, moon_bytes *message,
+                      uint32_t *fields);
+int moon_test_log_field(uint32_t index, uint32_t field, moon_bytes *name,
+                        moon_bytes *value);
+/* After a park with a timeout: when that is over, by moon_lua_clock. */
+void moon_travel_due_at(double clock);
+/* Moves the clock to when the first of the parked tasks is due and wakes it; or
+ * to `target` (as moon_lua_clock), and false, if none is due by then. */
+bool moon_travel_next(double target);
+/* To be asked in every turn of the loop: is all at rest that can go on without
+ * time passing? Also true when it has not come to rest for long. `begin`: the
+ * first question. */
+bool moon_travel_rests(bool begin);
+
 /* ---- tcp: vm/vm_api_tcp.c ----
  * An operation returns 0 done, 1 wait: yield, then ask for the outcome;
  * negative: failed, moon_tcp_error says why. Received bytes, and those that

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "vm/abi.h"
+#include "vm/travel.h"
 #include "vm/vm_api_session.h"
 #include "vm/vm_api_tcp.h"
 #include "vm/vm_internal.h"
@@ -113,15 +114,19 @@ void moon_task_release(struct moon_task *task)
         moon_vm_maybe_idle(vm);
 }
 
-static struct moon_task *find(uint32_t number)
+struct moon_task *moon_task_find(struct moon_vm *vm, uint32_t number)
 {
-    struct moon_vm *vm = moon_vm_here();
     uint32_t index = (number & INDEX_MASK) - 1;
     if (vm == NULL || index >= vm->task_count)
         return NULL;
     struct moon_task *task = vm->tasks[index];
     return task->number == number && task->state != MOON_TASK_FREE ? task
                                                                    : NULL;
+}
+
+static struct moon_task *find(uint32_t number)
+{
+    return moon_task_find(moon_vm_here(), number);
 }
 
 /* ---- the ready queue ---- */
@@ -278,7 +283,15 @@ const char *moon_task_no_yield(void)
 static void park_timeout(uv_timer_t *timer)
 {
     struct moon_task *task = timer->data;
+    if (MOON_UNLIKELY(task->vm->options.probe))
+        task = moon_travel_due(task);
     moon_task_wake(task, 0);
+}
+
+void moon_task_arm(struct moon_task *task, uint64_t ms)
+{
+    uv_update_time(task->vm->loop);
+    (void)uv_timer_start(&task->timer, park_timeout, ms, 0);
 }
 
 static void undo_park(struct moon_task *task, void *data)
@@ -306,10 +319,11 @@ int moon_task_park(double timeout_ms, const char *what)
             task->timer_open = true;
             task->vm->open_handles++;
         }
-        uv_update_time(task->vm->loop);
         uint64_t ms = timeout_ms > 1e15 ? (uint64_t)1e15 : (uint64_t)timeout_ms;
-        ms++; /* the loop counts whole milliseconds: never wake early */
-        (void)uv_timer_start(&task->timer, park_timeout, ms, 0);
+        /* The loop counts whole milliseconds: never wake early. */
+        moon_task_arm(task, ms + 1);
+        if (MOON_UNLIKELY(task->vm->options.probe))
+            moon_travel_note(task, timeout_ms);
     }
     return 0;
 }

@@ -26,7 +26,7 @@ enum moon_main_kind {
     MOON_MAIN_FAIL = 3,  /* slot or 0, task number, kind text, error value,
                             traceback: another task died */
     MOON_MAIN_BOOT = 4,  /* 1: on_start, 2: on_start and checks, 3: on_stop,
-                            4: activate timers */
+                            4: activate timers, 5: run a spec */
     MOON_MAIN_SERVE_LATE = 5, /* slot, chain, seconds to wait before */
 };
 
@@ -62,6 +62,8 @@ struct moon_task {
     const char *wait_what;
     uv_timer_t timer; /* park's deadline; initialised with the task */
     bool timer_open;
+    uint64_t due_ns; /* probe: when a park with a timeout is over, by the
+                        shifted clock (vm/travel.h) */
     struct moon_tcp *sockets;      /* connected for it, closed at its end */
     struct moon_task *prev, *next; /* live tasks of the VM */
     struct moon_task *ready_next;  /* the ready queue */

@@ -287,6 +287,11 @@ void moon_vm_started(bool ok, const char *text, size_t len)
     moon_buf_add(&vm->start_text, text, len);
 }
 
+enum moon_err moon_vm_run_spec(struct moon_vm *vm)
+{
+    return queue_boot(vm, 5);
+}
+
 void moon_vm_activate(struct moon_vm *vm)
 {
     if (queue_boot(vm, 4) != MOON_OK)

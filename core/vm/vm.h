@@ -21,6 +21,7 @@ struct moon_watch;         /* vm/budget.h */
 struct moon_commons;       /* state/commons.h */
 struct moon_session_store; /* state/session_store.h */
 struct moon_limit_set;     /* vm/limit_gate.h */
+struct moon_vm_test;       /* vm/vm_test.h */
 
 struct moon_vm_options {
     const struct moon_archive *files; /* borrowed for the VM's life */
@@ -38,7 +39,8 @@ struct moon_vm_options {
     struct moon_watch *watch;  /* of the thread that loads; may be NULL */
     struct moon_commons *commons; /* of the process; borrowed */
     struct moon_session_store
-        *session_store; /* borrowed; NULL: there is none */
+        *session_store;              /* borrowed; NULL: there is none */
+    const struct moon_vm_test *test; /* `moonshine test`, else NULL; borrowed */
 };
 
 /* Loads everything. NULL on failure, with file, line and traceback in `error`.
@@ -56,6 +58,9 @@ MOON_MUST_CHECK enum moon_err moon_vm_attach(struct moon_vm *vm,
 typedef void moon_vm_done(void *ctx, enum moon_err err, struct moon_str text);
 void moon_vm_start(struct moon_vm *vm, bool with_checks, moon_vm_done *done,
                    void *ctx);
+
+/* After that and moon_vm_activate: runs the spec file of options.test. */
+MOON_MUST_CHECK enum moon_err moon_vm_run_spec(struct moon_vm *vm);
 
 /* Commit: recorded timers begin. */
 void moon_vm_activate(struct moon_vm *vm);

@@ -31,6 +31,7 @@ void moon_api_response_keep(void);
 void moon_api_stream_keep(void);
 void moon_api_log_keep(void);
 void moon_api_negotiate_keep(void);
+void moon_api_test_keep(void);
 void moon_api_util_keep(void);
 void moon_api_metrics_keep(void);
 void moon_api_password_keep(void);

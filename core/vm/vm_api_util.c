@@ -43,7 +43,7 @@ double moon_lua_now(void)
 
 double moon_lua_clock(void)
 {
-    return (double)moon_clock_ns() / 1e9;
+    return (double)(moon_clock_ns() + moon_clock_shift_ns) / 1e9;
 }
 
 void moon_lua_random(char *to, size_t len)

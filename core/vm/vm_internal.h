@@ -95,6 +95,10 @@ MOON_MUST_CHECK struct moon_task *moon_task_acquire(struct moon_vm *vm,
 void moon_task_release(struct moon_task *task);
 void moon_task_enqueue(struct moon_task *task);
 void moon_task_set_running(struct moon_task *task);
+/* NULL if it is gone; vm may be NULL. */
+struct moon_task *moon_task_find(struct moon_vm *vm, uint32_t number);
+/* (Re)starts the timer of a task that is parked and has one. */
+void moon_task_arm(struct moon_task *task, uint64_t ms);
 /* Cancels what it waits on and queues it to raise `kindz` (static text). */
 void moon_task_kill(struct moon_task *task, enum moon_trip reason,
                     const char *kindz);

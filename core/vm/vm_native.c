@@ -5,6 +5,7 @@
 #include "vm/safepoint.h"
 #include "vm/vm_api.h"
 #include "vm/vm_internal.h"
+#include "vm/vm_test.h"
 
 #include <stdlib.h>
 
@@ -143,6 +144,19 @@ static void push_session(lua_State *L, const struct moon_config *config)
     lua_setfield(L, -2, "cookie_secure");
 }
 
+/* Sets "test" in the table at the top. */
+static void push_test(lua_State *L, const struct moon_vm_test *test)
+{
+    lua_createtable(L, 0, 3);
+    lua_pushstring(L, test->filez);
+    lua_setfield(L, -2, "file");
+    lua_pushstring(L, test->filterz); /* nil for NULL */
+    lua_setfield(L, -2, "filter");
+    lua_pushnumber(L, (lua_Number)test->limit_ms / 1000);
+    lua_setfield(L, -2, "limit");
+    lua_setfield(L, -2, "test");
+}
+
 /* info() -> what the framework may know about its VM */
 static int info(lua_State *L)
 {
@@ -172,6 +186,8 @@ static int info(lua_State *L)
     lua_setfield(L, -2, "shared");
     lua_pushliteral(L, MOON_VERSION);
     lua_setfield(L, -2, "version");
+    if (options->test != NULL)
+        push_test(L, options->test);
     return 1;
 }
 
@@ -242,6 +258,7 @@ int moon_native_open(lua_State *L)
     moon_api_stream_keep();
     moon_api_log_keep();
     moon_api_negotiate_keep();
+    moon_api_test_keep();
     moon_api_util_keep();
     moon_api_metrics_keep();
     moon_api_password_keep();

@@ -27,7 +27,7 @@ function M.sleep(duration)
     wait.check("moonshine.sleep")
     local deadline = C.moon_lua_clock() + seconds
     -- Whoever waited for this task earlier may wake it in between.
-    while wait.park(seconds, "sleep") do
+    while wait.park(seconds, "sleep", deadline) do
         seconds = math.max(0, deadline - C.moon_lua_clock())
     end
 end
@@ -232,7 +232,7 @@ function Handle:wait(timeout)
         end
         local me = C.moon_task_current()
         self.waiters[me] = true
-        wait.park(left, "spawned task")
+        wait.park(left, "spawned task", deadline)
         self.waiters[me] = nil
     end
     if self.failure then

@@ -31,7 +31,7 @@ local function rest(timer, seconds)
     local deadline = C.moon_lua_clock() + seconds
     C.moon_task_set_timer(true)
     while not timer.cancelled and deadline > C.moon_lua_clock() do
-        wait.park(deadline - C.moon_lua_clock(), "timer")
+        wait.park(deadline - C.moon_lua_clock(), "timer", deadline)
     end
     C.moon_task_set_timer(false)
 end
