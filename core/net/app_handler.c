@@ -68,7 +68,6 @@ static void enter_generation(struct moon_app_handler *handler,
     x->scope = 0;
     x->chain = MOON_NO_CHAIN;
     x->auto_status = 0;
-    x->scheme = MOON_STR("http");
     x->host = moon_request_str(&x->req, x->req.host);
 }
 

@@ -1,5 +1,10 @@
-/* The probe's own server: lets app:check send real requests to the app that is
- * being checked, through the same connection, router and stages as any client.
+/* The probe's own server: lets app:check and spec files send real requests to
+ * the app that is being tried, through the same connection, router and stages
+ * as any client.
+ *
+ * A request may say who it comes from, in two fields that only this server
+ * knows and that the app does not see: Moonshine-Test-Peer (an address) and
+ * Moonshine-Test-Scheme (http or https).
  *
  * It listens on an abstract unix socket with a random name, which leaves
  * nothing behind when the app crashes the probe. Lives until the process
