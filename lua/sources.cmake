@@ -47,6 +47,13 @@ set(MOONSHINE_LUA_FILES
   moonshine/tasks.lua
   moonshine/tcp.lua
   moonshine/test.lua
+  moonshine/test/assertion.lua
+  moonshine/test/client.lua
+  moonshine/test/clock.lua
+  moonshine/test/cookies.lua
+  moonshine/test/request.lua
+  moonshine/test/same.lua
+  moonshine/test/show.lua
   moonshine/timers.lua
   moonshine/token.lua
   moonshine/units.lua

@@ -45,9 +45,10 @@ local function run_starts(with_checks)
     for _, fn in ipairs(app.starts) do
         fn()
     end
-    if with_checks then
-        -- Kits that help a check are loaded only where checks run.
-        local kit = package.preload["moonshine.test"] and require "moonshine.test" or nil
+    if with_checks and #app.checks > 0 then
+        -- The kit is loaded only where checks run.
+        require("moonshine.test.request").app = app
+        local kit = require "moonshine.test"
         for _, fn in ipairs(app.checks) do
             fn(kit)
         end
@@ -142,6 +143,9 @@ function M.load(file)
     coro.install()
     loader.install(info.app_dir)
     guard.install()
+    if info.probe then
+        require("moonshine.test.clock").install()
+    end
 
     local text = native.read_file(file)
     if not text then

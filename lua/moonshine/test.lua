@@ -1,121 +1,169 @@
---- What app:check is given: requests to the app that is being checked.
+--- The test kit: what app:check is given, and what spec files require.
 ---
---- They travel over a socket to the probe's own server, so parser, router,
+--- Requests travel over a socket to the process's own server, so parser, router,
 --- stages and limits are those of production. Nothing is mocked.
 local ffi = require "ffi"
+local assertion = require "moonshine.test.assertion"
+local clock = require "moonshine.test.clock"
 local fault = require "moonshine.fault"
 local json = require "moonshine.json"
-local encode = require "moonshine.encode"
+local native = require "moonshine.native"
+local show = require "moonshine.test.show"
+local client = require "moonshine.test.client"
+local request = require "moonshine.test.request"
+local values = require "moonshine.test.same"
 
-local C = ffi.C
+local C, ffi_string = ffi.C, ffi.string
 
 ---@class moonshine.test
-local M = {}
+local M = { client = client.new, advance = clock.advance }
 
-local known = fault.set "headers body json form timeout"
+---@class moonshine.test.Options
+---@field headers? table<string, string|string[]>
+---@field body? string
+---@field json? any sent as application/json
+---@field form? table<string, string|string[]> sent as a form
+---@field files? table<string, moonshine.test.File|moonshine.test.File[]> makes it multipart
+---@field ip? string what c:ip() says
+---@field scheme? "http"|"https" what c:scheme() says
+---@field session? table
+---@field timeout? number|string for each wait of the connection; default 10 s
 
----@class moonshine.test.Response
----@field status integer
----@field headers table<string, string> names in lower case
----@field body string
-local Response = {}
-Response.__index = Response
+---@class moonshine.test.File
+---@field data string
+---@field filename? string default: the field's name
+---@field type? string default: application/octet-stream
 
---- The body as JSON; raises if it is none.
-function Response:json()
-    local value, message = json.decode(self.body)
-    if message then
-        error("the body is not JSON: " .. message .. ": " .. self.body, 2)
+--- Sends one request to the app and returns the response. Redirects are not
+--- followed.
+---@param app moonshine.App the app under test
+---@param method string "GET"
+---@param path string "/users/7?full=1"
+---@param options? moonshine.test.Options
+---@return moonshine.test.Response
+function M.request(app, method, path, options)
+    return request.send(app, method, path, options or {})
+end
+
+-- ---- assertions ----
+
+local function titled(message, text)
+    return message ~= nil and tostring(message) .. ": " .. text or text
+end
+
+--- Raises unless both are equal, tables by what is in them.
+---@generic T
+---@param actual T
+---@param expected any
+---@param message? string
+---@return T actual
+function M.same(actual, expected, message)
+    if values.same(actual, expected) then
+        return actual
+    end
+    local diff = values.diff(actual, expected)
+    local text = diff and "the values differ"
+        or ("expected %s, got %s"):format(show.show(expected), show.show(actual))
+    assertion.fail(titled(message, text), diff)
+end
+
+--- Raises unless actual == expected.
+---@generic T
+---@param actual T
+---@param expected any
+---@param message? string
+---@return T actual
+function M.equal(actual, expected, message)
+    if actual == expected then
+        return actual
+    end
+    local text = ("expected %s, got %s"):format(show.show(expected), show.show(actual))
+    if type(actual) == "table" and values.same(actual, expected) then
+        text = "two tables with the same contents are not equal; t.same compares contents"
+    end
+    local diff = type(actual) == "string" and values.diff(actual, expected) or nil
+    assertion.fail(titled(message, diff and "the texts differ" or text), diff)
+end
+
+--- Raises unless fn raises, an error whose text has `text` in it (plain text).
+---@param fn function
+---@param text? string
+---@param message? string
+---@return any error what fn raised
+function M.raises(fn, text, message)
+    fault.want(fn, "function", "raises: the first argument")
+    local ok, value = pcall(fn)
+    local raised = require("moonshine.fail").safe_tostring(value)
+    if ok then
+        assertion.fail(titled(message, "it did not raise an error"))
+    elseif text ~= nil and not raised:find(fault.want(text, "string", "raises: the text"), 1, true)
+    then
+        assertion.fail(titled(message, ("expected an error with %s, got %s"):format(
+            show.show(text), show.show(raised, 400))))
     end
     return value
 end
 
-local function request_text(method, path, options)
-    local headers, body = { ["Host"] = "check.invalid", ["Connection"] = "close" }, options.body
-    if options.json ~= nil then
-        headers["Content-Type"] = "application/json"
-        body = json.encode(options.json)
-    elseif options.form then
-        headers["Content-Type"] = "application/x-www-form-urlencoded"
-        body = encode.query(options.form)
+--- Raises unless the text matches the Lua pattern.
+---@param text string
+---@param pattern string
+---@param message? string
+---@return ... what string.match returns
+function M.match(text, pattern, message)
+    fault.want(pattern, "string", "match: the pattern")
+    if type(text) ~= "string" or not text:find(pattern) then
+        assertion.fail(titled(message, ("expected a match of %s, got %s"):format(
+            show.show(pattern), show.show(text, 400))))
     end
-    for name, value in pairs(options.headers or {}) do
-        headers[name] = tostring(value)
-    end
-    if body then
-        headers["Content-Length"] = tostring(#body)
-    end
-    local lines = { ("%s %s HTTP/1.1"):format(method, path) }
-    for name, value in pairs(headers) do
-        lines[#lines + 1] = name .. ": " .. value
-    end
-    return table.concat(lines, "\r\n") .. "\r\n\r\n" .. (body or "")
+    return text:match(pattern)
 end
 
-local function unchunk(text)
-    local parts, at = {}, 1
-    while true do
-        local size, data = text:match("^(%x+)[^\r\n]*\r\n()", at)
-        size = tonumber(size or "0", 16)
-        if size == 0 then
-            return table.concat(parts)
+-- ---- the log ----
+
+---@class moonshine.test.LogRecord
+---@field level "debug"|"info"|"warn"|"error"
+---@field message string
+---@field fields table<string, any>
+
+local level, message_out = ffi.new "moon_bytes", ffi.new "moon_bytes"
+local name_out, value_out = ffi.new "moon_bytes", ffi.new "moon_bytes"
+local field_count = ffi.new "uint32_t[1]"
+
+local function fields_of(index, count)
+    local fields = {}
+    for i = 0, count - 1 do
+        local raw = C.moon_test_log_field(index, i, name_out, value_out)
+        local value = ffi_string(value_out.ptr, value_out.len)
+        if raw == 1 then
+            local decoded, failed = json.decode(value)
+            value = failed and value or decoded
         end
-        parts[#parts + 1] = text:sub(data, data + size - 1)
-        at = data + size + 2
+        fields[ffi_string(name_out.ptr, name_out.len)] = value
     end
+    return fields
 end
 
-local function parse(text)
-    local head, body = text:match("^(.-\r\n)\r\n(.*)$")
-    while head and head:match("^HTTP/1%.1 1%d%d ") do -- interim responses
-        head, body = body:match("^(.-\r\n)\r\n(.*)$")
+--- What was logged since the running test began (in app:check: since the code was
+--- loaded), up to 1,000 lines.
+---@return moonshine.test.LogRecord[]
+function M.log()
+    if not native.info().probe then
+        fault.raise("log: only inside app:check and moonshine test")
     end
-    local status = head and head:match("^HTTP/1%.1 (%d%d%d) ")
-    if not status then
-        return nil, "the server closed the connection without an answer"
+    local list, index = {}, 0
+    while C.moon_test_log_at(index, level, message_out, field_count) do
+        list[index + 1] = {
+            level = ffi_string(level.ptr, level.len),
+            message = ffi_string(message_out.ptr, message_out.len),
+            fields = fields_of(index, field_count[0]),
+        }
+        index = index + 1
     end
-    local headers = {}
-    for name, value in head:gmatch("\r\n([^:\r\n]+): ([^\r\n]*)") do
-        name = name:lower()
-        headers[name] = headers[name] and headers[name] .. ", " .. value or value
-    end
-    if headers["transfer-encoding"] == "chunked" then
-        body = unchunk(body)
-    end
-    return setmetatable({ status = tonumber(status), headers = headers, body = body }, Response)
+    return list
 end
 
---- Sends one request to the app and returns the response.
----@param app moonshine.App the app that is being checked
----@param method string "GET"
----@param path string "/users/7?full=1"
----@param options? { headers?: table, body?: string, json?: any, form?: table, timeout?: number }
----@return moonshine.test.Response
-function M.request(app, method, path, options)
-    options = options or {}
-    fault.want(app, "table", "request: the first argument, the app,")
-    fault.want(method, "string", "request: the method")
-    fault.want(path, "string", "request: the path")
-    fault.check_keys(options, known, "request")
-    local name = C.moon_vm_check_socket()
-    if name == nil then
-        fault.raise("request: only inside app:check")
-    end
-    local sock = require("moonshine.tcp").new()
-    sock:settimeout(options.timeout or "10s")
-    local function try(...)
-        local ok, message = ...
-        if ok == nil then
-            sock:close()
-            error(("%s %s: %s"):format(method, path, tostring(message)), 0)
-        end
-        return ok
-    end
-    try(sock:connect("unix:" .. ffi.string(name)))
-    try(sock:send(request_text(method, path, options)))
-    local text = try(sock:receive("*a"))
-    sock:close()
-    return try(parse(text))
-end
-
-return M
+return setmetatable(M, {
+    __index = function(_, key)
+        fault.raise("moonshine.test has no '%s'%s", tostring(key), fault.hint(key, M))
+    end,
+})

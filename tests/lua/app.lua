@@ -2,8 +2,10 @@
 local moonshine = require "moonshine"
 local app = moonshine.app()
 
-local suites = { "coroutines", "crypto", "encode", "globals", "json", "metrics", "shapes", "stream",
-    "tasks", "units", "view", "views" }
+local suites = {
+    "clock", "cookies", "coroutines", "crypto", "encode", "globals", "json", "metrics", "same",
+    "shapes", "stream", "tasks", "units", "view", "views",
+}
 
 app:check(function()
     local failed = {}
