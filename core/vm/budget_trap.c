@@ -6,11 +6,15 @@
 #include <inttypes.h>
 #include <lauxlib.h>
 #include <lua.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #define HOOK_MASK (LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT)
 #define OWN_CHUNKS "=[moonshine "
 #define CHECK_CHUNK OWN_CHUNKS "safepoint]"
+#define FRAMEWORK "moonshine/"
 
 /* Its address keys the trap in the registry. */
 static const char trap_key;
@@ -49,16 +53,34 @@ void moon_budget_text(const struct moon_trap *trap, char *text, size_t size)
     (void)snprintf(text, size, "not exceeded");
 }
 
-/* Names the innermost line of Lua code that is not our own. */
+static bool starts(const char *textz, const char *prefixz)
+{
+    return strncmp(textz, prefixz, strlen(prefixz)) == 0;
+}
+
+/* Is it a file of the framework, from the program or from MOONSHINE_LUA? */
+static bool is_framework(const char *sourcez)
+{
+    const char *dirz = getenv("MOONSHINE_LUA");
+    if (sourcez[0] == '@' && dirz != NULL && starts(sourcez + 1, dirz))
+        return starts(sourcez + 1 + strlen(dirz), "/" FRAMEWORK);
+    return starts(sourcez, "=" FRAMEWORK);
+}
+
+/* Names the innermost line of Lua code that is not our own; of the framework
+ * only if there is no other. */
 static void find_where(lua_State *L, char *where, size_t size)
 {
     lua_Debug ar;
     for (int level = 0; lua_getstack(L, level, &ar); level++) {
-        if (lua_getinfo(L, "Sl", &ar) && ar.currentline > 0 &&
-            strncmp(ar.source, OWN_CHUNKS, sizeof(OWN_CHUNKS) - 1) != 0) {
+        if (lua_getinfo(L, "Sl", &ar) == 0 || ar.currentline <= 0 ||
+            starts(ar.source, OWN_CHUNKS))
+            continue;
+        bool framework = is_framework(ar.source);
+        if (!framework || where[0] == '\0')
             (void)snprintf(where, size, "%s:%d", ar.short_src, ar.currentline);
+        if (!framework)
             return;
-        }
     }
 }
 

@@ -174,6 +174,15 @@ static void test_names_the_place(void **state)
     if (strcmp(vm.message, "test.lua:3: cpu limit of 40 ms exceeded") != 0 &&
         strcmp(vm.message, "test.lua:4: cpu limit of 40 ms exceeded") != 0)
         fail_msg("%s", vm.message);
+    /* Inside the framework it is the application's line that helps. */
+    assert_int_not_equal(
+        vm_run(&vm,
+               "local wait = loadstring('while true do end', "
+               "'=moonshine/wait.lua')\nlocal function f()\n  wait()\nend\nf() "
+               "return 1",
+               LIMIT_MS, SIZE_MAX),
+        0);
+    assert_string_equal(vm.message, "test.lua:3: cpu limit of 40 ms exceeded");
     vm_destroy(&vm);
 }
 
