@@ -51,9 +51,11 @@ set(MOONSHINE_LUA_FILES
   moonshine/test/client.lua
   moonshine/test/clock.lua
   moonshine/test/cookies.lua
+  moonshine/test/explain.lua
   moonshine/test/request.lua
   moonshine/test/same.lua
   moonshine/test/show.lua
+  moonshine/test/spec.lua
   moonshine/timers.lua
   moonshine/token.lua
   moonshine/units.lua

@@ -129,9 +129,25 @@ static int complete(struct moon_app_args *app,
     return check_settings(app, command);
 }
 
+static int take_word(void *ctx, struct moon_app_args *app,
+                     const struct moon_args *args, bool is_word)
+{
+    (void)ctx;
+    if (is_word)
+        app->options.appz = args->textz;
+    return GO_ON;
+}
+
 int moon_app_args_parse(struct moon_app_args *app,
                         const struct moon_command *command, int argc,
                         char **argv)
+{
+    return moon_app_args_parse_own(app, command, argc, argv, take_word, NULL);
+}
+
+int moon_app_args_parse_own(struct moon_app_args *app,
+                            const struct moon_command *command, int argc,
+                            char **argv, moon_app_args_own *own, void *ctx)
 {
     struct moon_args args;
     *app = (struct moon_app_args){0};
@@ -142,10 +158,11 @@ int moon_app_args_parse(struct moon_app_args *app,
         case MOON_ARG_END:
             return complete(app, command);
         case MOON_ARG_WORD:
-            app->options.appz = args.textz;
+            exit_code = own(ctx, app, &args, true);
             break;
         case MOON_ARG_OPTION:
-            exit_code = take(app, &args);
+            exit_code = args.id >= MOON_APP_OWN ? own(ctx, app, &args, false)
+                                                : take(app, &args);
             break;
         case MOON_ARG_EXIT:
             exit_code = args.exit_code;

@@ -33,12 +33,21 @@ enum {
     MOON_APP_DEV,
     MOON_APP_DEV_PUBLIC,
     MOON_APP_NO_FALLBACK,
+    MOON_APP_OWN, /* from here on: of one command */
 };
 
 /* -1: go on; else the exit code to leave with. */
 int moon_app_args_parse(struct moon_app_args *app,
                         const struct moon_command *command, int argc,
                         char **argv);
+/* For a command with arguments of its own: `own` gets the options from
+ * MOON_APP_OWN on, and the words, of which it sets app->options.appz. It
+ * returns as this does. */
+typedef int moon_app_args_own(void *ctx, struct moon_app_args *app,
+                              const struct moon_args *args, bool is_word);
+int moon_app_args_parse_own(struct moon_app_args *app,
+                            const struct moon_command *command, int argc,
+                            char **argv, moon_app_args_own *own, void *ctx);
 void moon_app_args_deinit(struct moon_app_args *app);
 
 #endif

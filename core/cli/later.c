@@ -33,4 +33,3 @@ LATER(nginx, "--upstream ADDR[*WEIGHT],...",
       "Print an nginx configuration for a set of nodes");
 LATER(cluster, "[APP] --size N", "Run several nodes and nginx on this machine");
 LATER(new, "DIR", "Start a new application");
-LATER(test, "[APP]", "Run the tests of an application");

@@ -32,6 +32,8 @@ enum moon_control_type {
     MOON_CONTROL_PROBE_OK,     /* final archive fd; count: routes */
     MOON_CONTROL_PROBE_FAILED, /* text: the error */
     MOON_CONTROL_PROBE_DISK,   /* count: does the disk differ? text: how */
+    MOON_CONTROL_PROBE_TEST,   /* count: enum moon_test_event; txn: its number;
+                                  generation: of an END, nanoseconds */
 };
 
 enum { MOON_CONTROL_FDS = 2, MOON_CONTROL_TEXT_MAX = 60000 };

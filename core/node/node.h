@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* A configuration key given on the command line. */
 struct moon_node_setting {
@@ -31,5 +32,21 @@ int moon_node_run(const struct moon_node_options *options);
 /* Loads the app once, as a reload would, and says "ok: N routes" or the
  * error. With `list_routes`, prints the routes instead. */
 int moon_node_check(const struct moon_node_options *options, bool list_routes);
+
+/* All borrowed for the call. */
+struct moon_test_options {
+    char *const *filesz; /* spec files and directories; none: APP/spec */
+    size_t file_count;
+    const char *filterz; /* of full names; NULL: all tests */
+    const char *junitz;  /* a file to write; NULL */
+    uint64_t limit_ms;   /* for each test and each hook */
+    uint32_t jobs;       /* files side by side; 0: as many as processors */
+    bool coverage;
+};
+
+/* Runs the spec files of the app and prints what came of them; 0 if all tests
+ * passed. */
+int moon_node_test(const struct moon_node_options *node,
+                   const struct moon_test_options *options);
 
 #endif

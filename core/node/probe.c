@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "node/process.h"
+#include "vm/vm_test.h"
 
 #include <errno.h>
 #include <string.h>
@@ -120,6 +121,13 @@ static void handle(struct moon_probe *probe, struct moon_control_msg *msg)
         probe->text.len = 0;
         moon_buf_add_str(&probe->text, msg->text);
         break;
+    case MOON_CONTROL_PROBE_TEST:
+        (void)uv_timer_stop(&probe->timer);
+        if (msg->count == MOON_TEST_DONE)
+            probe->has_result = true;
+        if (probe->on_test != NULL)
+            probe->on_test(probe->ctx, probe, msg);
+        break;
     default: /* a child that ran foreign code may send anything */
         break;
     }
@@ -174,7 +182,9 @@ enum moon_err moon_probe_start(struct moon_probe *probe, uv_loop_t *loop,
     enum moon_err err = moon_control_pair(fds);
     if (err != MOON_OK)
         return err;
-    int keep[] = {fds[1], options->kept_fd};
+    const struct moon_probe_test *test = options->test;
+    int keep[] = {fds[1], options->kept_fd, test != NULL ? test->out_fd : -1,
+                  test != NULL ? test->coverage_fd : -1};
     pid_t pid = moon_process_fork(keep, MOON_COUNT(keep));
     if (pid == 0)
         moon_probe_main(fds[1], options);

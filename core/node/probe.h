@@ -21,6 +21,15 @@ enum moon_probe_mode {
     MOON_PROBE_CHECK,  /* load only, nothing is kept */
     MOON_PROBE_ROUTES, /* the same, and print the routes */
     MOON_PROBE_DISK,   /* compare what is on disk with `serving` */
+    MOON_PROBE_TEST,   /* load, then run one spec file (test_child.h) */
+};
+
+/* Of MOON_PROBE_TEST; borrowed while it runs. */
+struct moon_probe_test {
+    const char *filez, *filterz; /* as in vm/vm_test.h */
+    uint64_t limit_ms;
+    int out_fd;      /* becomes standard output and error */
+    int coverage_fd; /* where its lines are reported; -1: not counted */
 };
 
 struct moon_probe_options {
@@ -33,6 +42,7 @@ struct moon_probe_options {
     const struct moon_release *serving; /* its restart-only keys hold; NULL at
                                            start */
     const char *namez;                  /* of the node; NULL: the config's */
+    const struct moon_probe_test *test; /* of MOON_PROBE_TEST */
 };
 
 struct moon_probe {
@@ -54,6 +64,10 @@ struct moon_probe {
      * (the text says why). on_done fires once, after the child is reaped; the
      * probe may be started again from there. */
     bool (*on_config)(void *ctx, struct moon_probe *probe);
+    /* MOON_PROBE_TEST: each event. The timeout is that of loading; from the
+     * first event on it is up to the receiver to have one. */
+    void (*on_test)(void *ctx, struct moon_probe *probe,
+                    const struct moon_control_msg *msg);
     void (*on_done)(void *ctx, struct moon_probe *probe, bool ok);
     void *ctx;
     uv_loop_t *loop;

@@ -1,12 +1,13 @@
 #include "node/probe.h"
 #include "node/probe_server.h"
 
-#include "base/log.h"
+#include "base/log_records.h"
 #include "node/keep.h"
 #include "node/process.h"
 #include "node/routes.h"
 #include "node/secret.h"
 #include "node/snapshot.h"
+#include "node/test_child.h"
 #include "state/commons.h"
 #include "vm/budget.h"
 #include "vm/coverage.h"
@@ -218,6 +219,7 @@ static void load_app(struct child *child)
         give_up(child);
     const struct moon_config *fixed = restart_keys(child);
     const char *namez = child->options->namez;
+    bool testing = child->options->mode == MOON_PROBE_TEST;
     moon_buf_add_char(&child->dir, '\0');
     if (child->dir.failed ||
         moon_commons_init(&child->commons, NULL, 1, 0, fixed) != MOON_OK)
@@ -231,12 +233,14 @@ static void load_app(struct child *child)
         .app_filez = child->options->paths->filez,
         .nodez = namez != NULL ? namez : fixed->namez,
         .generation = child->options->generation,
-        .worker_count = fixed->workers,
+        .worker_id = testing ? 1 : 0,
+        .worker_count = testing ? 1 : fixed->workers,
         .dev = child->options->node->dev,
         .probe = true,
         .commons = &child->commons,
         .check_socketz = socket_fd >= 0 ? socketz : NULL,
         .watch = watch,
+        .test = testing ? moon_test_child_options(child->options->test) : NULL,
     };
     if (chdir(child->dir.ptr) != 0)
         moon_log(MOON_LOG_DEBUG, "cannot enter %s", child->dir.ptr);
@@ -250,7 +254,7 @@ static void load_app(struct child *child)
         moon_probe_server_start(socket_fd, child->vm, child->archive,
                                 child->config, &child->loop) != MOON_OK)
         give_up(child);
-    moon_vm_start(child->vm, true, on_started, child);
+    moon_vm_start(child->vm, !testing, on_started, child);
     while (!child->started && uv_run(&child->loop, UV_RUN_ONCE) != 0)
         continue;
     if (!child->started)
@@ -258,6 +262,19 @@ static void load_app(struct child *child)
                                      "for something that cannot come");
     if (!child->started || child->start_err != MOON_OK)
         give_up(child);
+}
+
+/* Once the app has started: it goes live, then the spec runs. */
+MOON_NORETURN static void run_spec(struct child *child)
+{
+    moon_vm_activate(child->vm);
+    if (moon_vm_run_spec(child->vm) != MOON_OK)
+        give_up(child);
+    while (!moon_test_child_is_done())
+        (void)uv_run(&child->loop, UV_RUN_ONCE);
+    (void)fflush(NULL);
+    moon_coverage_write();
+    _exit(0);
 }
 
 static void join_outside_files(struct child *child)
@@ -324,6 +341,10 @@ void moon_probe_main(int fd, const struct moon_probe_options *options)
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     (void)setpgid(0, 0); /* so that its own children can be ended with it */
     moon_log_set_who("probe");
+    if (options->mode == MOON_PROBE_TEST)
+        moon_test_child_begin(fd, options->test);
+    else
+        moon_log_records_start(NULL, NULL);
     if (options->mode == MOON_PROBE_DISK)
         compare_disk(&child);
     take_code(&child);
@@ -335,13 +356,16 @@ void moon_probe_main(int fd, const struct moon_probe_options *options)
         give_up(&child);
     warn_of_later_keys(&child);
     take_secret(&child);
-    send_config(&child);
+    if (options->mode != MOON_PROBE_TEST)
+        send_config(&child);
     open_keep(&child);
     become_user(&child);
     if (moon_layers_check_dirs(child.config, &child.error, &child.warnings) !=
         MOON_OK)
         give_up(&child);
     load_app(&child);
+    if (options->mode == MOON_PROBE_TEST)
+        run_spec(&child);
     if (options->mode == MOON_PROBE_ROUTES)
         moon_routes_print(moon_vm_app(child.vm), stdout);
     join_outside_files(&child);

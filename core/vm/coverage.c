@@ -252,10 +252,10 @@ static void add_ranges(struct moon_buf *out, const char *wordz,
     moon_buf_addz(out, wordz);
     size_t from = 0;
     for (size_t line = 1; line <= file->line_count + 1; line++) {
-        bool has = line <= file->line_count &&
-                   (atomic_load_explicit(&file->lines[line],
-                                         memory_order_relaxed) &
-                    mark) != 0;
+        bool has =
+            line <= file->line_count &&
+            (atomic_load_explicit(&file->lines[line], memory_order_relaxed) &
+             mark) != 0;
         if (has && from == 0) {
             from = line;
         } else if (!has && from != 0) {

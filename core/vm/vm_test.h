@@ -14,7 +14,8 @@
  * to Lua. */
 enum moon_test_event {
     MOON_TEST_PLAN = 1, /* number: how many tests will run */
-    MOON_TEST_BEGIN,    /* text: full name NUL "file:line" */
+    MOON_TEST_BEGIN,    /* text: full name NUL "file:line"; number: 1 for one of
+                           the plan, 0 for a failure outside of tests */
     MOON_TEST_STEP,     /* text: what runs now, "before_each at file:line" */
     MOON_TEST_END,      /* number: enum moon_test_outcome; text: the parts
                            below, each but the last ended by NUL */

@@ -22,7 +22,7 @@ require "moonshine"
 
 local C = ffi.C
 local CALL, FAIL, SERVE_LATE = 2, 3, 5 -- SERVE is 1
-local START, CHECK, STOP, ACTIVATE = 1, 2, 3, 4
+local START, CHECK, STOP, ACTIVATE, SPEC = 1, 2, 3, 4, 5
 
 -- Taken before the application's coroutine.yield is put in its place.
 local yield = coroutine.yield
@@ -31,6 +31,7 @@ local chains = freeze.chains
 local M = { contexts = chain.contexts }
 local app      -- what app.lua returned
 local starting -- the task that runs on_start, until it is over
+local testing  -- the task that runs a spec file
 
 -- A LuaJIT with room for the traces of many routes.
 jit.opt.start("maxtrace=4000", "maxrecord=8000", "maxmcode=8192", "maxirconst=1000")
@@ -71,6 +72,11 @@ local function run_boot(what)
         end
     elseif what == ACTIVATE then
         tasks.activate()
+    elseif what == SPEC then
+        testing = C.moon_task_current()
+        require("moonshine.test.request").app = app
+        require("moonshine.test.spec").run(app)
+        testing = nil
     end
 end
 
@@ -88,6 +94,8 @@ local function run_fail(slot, number, kind, value, traceback)
     if starting == number then
         starting = nil
         C.moon_vm_started(false, text, #text)
+    elseif testing == number then
+        require("moonshine.test.spec").failed(text)
     else
         require("moonshine.log").error("on_stop failed: " .. text)
     end

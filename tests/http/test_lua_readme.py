@@ -9,8 +9,12 @@ from support.node import ROOT, command, write_app
 
 README = (ROOT / "lua/README.md").read_text()
 # Maybe views, which say in a comment what they are called; code; maybe requests.
-EXAMPLES = re.findall(r"((?:```html\n(?:(?!```).)*```\n)*)```lua\n(.*?)```\n"
-                      r"(?:```http\n(.*?)```)?", README, re.S)
+BLOCKS = re.findall(r"((?:```html\n(?:(?!```).)*```\n)*)```lua\n(.*?)```\n"
+                    r"(?:```http\n(.*?)```)?", README, re.S)
+# A block that begins with the name of a spec file tests the app above it.
+SPECS = [(before[1], block[1]) for before, block in zip(BLOCKS, BLOCKS[1:])
+         if block[1].startswith("-- spec/")]
+EXAMPLES = [block for block in BLOCKS if not block[1].startswith("-- spec/")]
 
 
 # What examples expect of config.lua.
@@ -47,6 +51,17 @@ def test_example(start, tmp_path, views, source, requests):
             assert answer.text.rstrip("\n") == want, line
 
 
+@pytest.mark.parametrize("source, spec", SPECS)
+def test_spec(tmp_path, source, spec):
+    name = re.match("-- (.*)", spec)[1]
+    done = command("test", write_app(tmp_path, {"app.lua": source, name: spec}))
+    assert done.returncode == 0, done.stdout + done.stderr
+    tests = len(re.findall(r'\bit\("[^"]*", function', spec))
+    pending = len(re.findall(r'\bit\("[^"]*"\)', spec))
+    assert f"\n{tests} successes / 0 failures / 0 errors / {pending} pending " \
+        in done.stdout, done.stdout
+
+
 NAMES = r"""
 local function add(list, names, prefix)
     for name in pairs(names) do
@@ -60,6 +75,7 @@ app:get("/", function()
     add(list, require("moonshine.context").methods, "c:")
     add(list, require("moonshine.scope").Scope, "app:")
     add(list, moonshine, "moonshine.")
+    add(list, require "moonshine.test", "t.")
     return list
 end)
 """

@@ -1,0 +1,47 @@
+-- The demo's own tests: moonshine test apps/demo
+local t = require "moonshine.test"
+local app = require "app"
+local moonshine = require "moonshine"
+
+describe("users", function()
+    it("are JSON, through three middleware", function()
+        local response = t.request(app, "GET", "/users/1")
+        assert(response.status == 200)
+        t.same(response:json(), { id = 1, name = "user 1", admin = true })
+        t.match(response:header("Server-Timing"), "^app;dur=%d")
+        t.equal(response:header("Cache-Control"), "no-store")
+    end)
+    it("have numbers", function()
+        t.equal(t.request(app, "GET", "/users/moon").status, 404)
+    end)
+end)
+
+describe("what breaks", function()
+    it("hurts only itself", function()
+        t.equal(t.request(app, "GET", "/panic").status, 500)
+        t.match(t.log()[1].message, "faults.lua:%d+: attempt to index local 'user'")
+        t.equal(t.request(app, "GET", "/spin").status, 503)
+        t.equal(t.request(app, "GET", "/hello").body, "Hello, World!\n")
+    end)
+end)
+
+it("sleeps without holding up anybody", function()
+    local sleeper = moonshine.spawn(function()
+        return t.request(app, "GET", "/sleep?ms=10000").body
+    end)
+    t.equal(t.request(app, "GET", "/hello").status, 200)
+    t.advance("10s") -- nobody waits for it here
+    t.same({ sleeper:wait("5s") }, { true, "slept 10000 ms\n" })
+end)
+
+it("answers with the body", function()
+    local response = t.request(app, "POST", "/echo", { json = { a = 1 } })
+    t.equal(response:header("X-Body-Bytes"), "7")
+    t.same(response:json(), { a = 1 })
+end)
+
+it("has a page for what is not there", function()
+    local response = t.request(app, "GET", "/nowhere")
+    t.equal(response.status, 404)
+    t.match(response.body, "/nowhere")
+end)
