@@ -326,6 +326,16 @@ def test_example_of_a_test(start):
     tests[0](start)
 
 
+def test_coverage_by_hand(shell, tmp_path):
+    shell.words["build/coverage"] = str(tmp_path / "coverage")
+    shell.env.update(MOONSHINE_BIN=BINARY, PYTHONDONTWRITEBYTECODE="1",
+                     PYTEST_ADDOPTS="-p no:cacheprovider")
+    said = shell.run(block("tests/README.md", "sh", "mkdir -p build/coverage"))
+    assert re.search(r"^moonshine/tasks.lua +\d+ +\d+ +[\d.]+%", said, re.M)
+    assert re.search(r"^total +\d{4} +\d{4} +[\d.]+%$", said, re.M)
+    assert "file " in said and "\n  " in said.split("total")[1]
+
+
 def test_packages(shell):
     lines = block("vendor/README.md", "sh", "vendor/install").splitlines()
     assert "packages are installed" in shell.run(lines[0])

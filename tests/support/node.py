@@ -26,7 +26,8 @@ SANITIZED = re.compile(
     r"ERROR: (Address|Leak|Thread)Sanitizer|runtime error:|"
     r"WARNING: ThreadSanitizer|LeakSanitizer has encountered")
 # Variables of the caller that reach the processes under test.
-PASSED_ON = ("MOONSHINE_LUA", "MOONSHINE_JIT", "MOONSHINE_GC_STRESS")
+PASSED_ON = ("MOONSHINE_LUA", "MOONSHINE_JIT", "MOONSHINE_GC_STRESS",
+             "MOONSHINE_COVERAGE")
 PRELUDE = 'local moonshine = require "moonshine"; local app = moonshine.app();'
 
 
