@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from support.node import ROOT, command, write_app
 from support.specs import APP, run_spec, run_specs, sums
 
@@ -288,8 +290,9 @@ end)
     assert "careful" in done.stderr  # and lines are written as ever
 
 
-def test_the_demo_passes_its_own_tests():
-    done = command("test", ROOT / "apps/demo")
+@pytest.mark.parametrize("name", ["demo", "todo"])
+def test_our_applications_pass_their_own_tests(name):
+    done = command("test", ROOT / "apps" / name)
     assert done.returncode == 0, done.stdout
     assert sums(done.stdout)[0] >= 6
 

@@ -1,5 +1,6 @@
 local t = require "moonshine.test"
 local app = require "app"
+local moonshine = require "moonshine"
 
 local function client(token)
     local c = t.client(app)
@@ -65,11 +66,11 @@ describe("todos", function()
     end)
 
     it("say what is wrong with each field", function()
-        local r = anna:post("/todos", { json = { titel = "x", due = "tomorrow" } })
+        local r = anna:post("/todos", { json = { titl = "x", due = "tomorrow" } })
         assert(r.status == 422)
         t.same(r:json().details, {
             due = "must be a date such as 2026-01-31 or null",
-            title = "is missing", titel = "is unknown, did you mean 'title'?",
+            title = "is missing", titl = "is unknown, did you mean 'title'?",
         })
         assert(anna:get("/todos?page=0").status == 400)
         assert(anna:post("/todos", { body = "{", headers = {
