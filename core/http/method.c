@@ -38,3 +38,19 @@ struct moon_str moon_method_name(enum moon_method method)
     return (unsigned)method < MOON_METHOD_COUNT ? names[method]
                                                 : names[MOON_METHOD_OTHER];
 }
+
+struct moon_str moon_methods_text(uint32_t set, char to[MOON_METHODS_TEXT])
+{
+    size_t len = 0;
+    for (int m = 0; m < MOON_METHOD_OTHER; m++) {
+        if ((set & MOON_METHOD_BIT(m)) == 0)
+            continue;
+        if (len > 0) {
+            memcpy(to + len, ", ", 2);
+            len += 2;
+        }
+        memcpy(to + len, names[m].ptr, names[m].len);
+        len += names[m].len;
+    }
+    return moon_str(to, len);
+}

@@ -28,4 +28,8 @@ enum moon_method {
 enum moon_method moon_method_parse(struct moon_str token);
 struct moon_str moon_method_name(enum moon_method method);
 
+/* "GET, HEAD": the set, without OTHER, as a field value. */
+enum { MOON_METHODS_TEXT = 64 };
+struct moon_str moon_methods_text(uint32_t set, char to[MOON_METHODS_TEXT]);
+
 #endif

@@ -160,3 +160,15 @@ enum moon_err moon_path_normalise(struct moon_str path,
     *out = moon_str(text, rest.len + 1);
     return MOON_OK;
 }
+
+void moon_path_other_slash(const struct moon_path *path, struct moon_buf *out)
+{
+    for (uint32_t i = 0; i < path->count; i++) {
+        if (path->segments[i].text.len == 0)
+            continue;
+        moon_buf_addz(out, "/");
+        moon_percent_encode(path->segments[i].text, out);
+    }
+    if (!path->slash || path->count == 0)
+        moon_buf_addz(out, "/");
+}

@@ -8,6 +8,7 @@
 #define MOON_HTTP_PATH_H
 
 #include "base/arena.h"
+#include "base/buf.h"
 #include "base/errcode.h"
 
 enum { MOON_SEGMENTS_MAX = 64 };
@@ -47,5 +48,10 @@ MOON_MUST_CHECK struct moon_str moon_path_join(const struct moon_path *path,
 MOON_MUST_CHECK enum moon_err moon_path_normalise(struct moon_str path,
                                                   struct moon_arena *arena,
                                                   struct moon_str *out);
+
+/* Appends the path with the slash at its end added or removed, encoded. Without
+ * dot segments, which would come back with the other slash for ever, and never
+ * with two slashes at the start, which a browser would take for a host. */
+void moon_path_other_slash(const struct moon_path *path, struct moon_buf *out);
 
 #endif

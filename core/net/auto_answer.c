@@ -2,7 +2,6 @@
 
 #include "http/path.h"
 #include "http/problem.h"
-#include "http/query.h"
 #include "http/static_file.h"
 #include "net/stages.h"
 
@@ -50,27 +49,16 @@ void moon_auto_text(struct moon_exchange *x, int status, struct moon_str text)
     send_body(x, status, text, MOON_STR("text/plain; charset=utf-8"));
 }
 
-/* "GET, HEAD, OPTIONS": OPTIONS is answered for every path that exists. */
+/* OPTIONS is answered for every path that exists. */
 static enum moon_err set_allow(struct moon_exchange *x)
 {
-    char text[128];
-    size_t len = 0;
+    char text[MOON_METHODS_TEXT];
     uint32_t allowed = x->match.allowed | MOON_METHOD_BIT(MOON_METHOD_OPTIONS);
-    for (int m = 0; m < MOON_METHOD_OTHER; m++) {
-        if ((allowed & MOON_METHOD_BIT(m)) == 0)
-            continue;
-        struct moon_str name = moon_method_name((enum moon_method)m);
-        int more = snprintf(text + len, sizeof(text) - len, "%s%.*s",
-                            len > 0 ? ", " : "", MOON_STR_ARG(name));
-        len += (size_t)more;
-    }
     return moon_response_set(&x->res, &x->arena, MOON_STR("Allow"),
-                             moon_str(text, len));
+                             moon_methods_text(allowed, text));
 }
 
-/* To the sibling with or without the trailing slash. Without dot segments,
- * which would come back with the other slash for ever, and never with two
- * slashes at the start, which a browser would take for a host. */
+/* To the sibling with or without the trailing slash. */
 static bool redirect_slash(struct moon_exchange *x)
 {
     struct moon_str query = moon_request_str(&x->req, x->req.query);
@@ -79,14 +67,7 @@ static bool redirect_slash(struct moon_exchange *x)
     if (moon_path_split(moon_request_str(&x->req, x->req.path), &x->arena,
                         &path) != MOON_OK)
         return false;
-    for (uint32_t i = 0; i < path.count; i++) {
-        if (path.segments[i].text.len == 0)
-            continue;
-        moon_buf_addz(&to, "/");
-        moon_percent_encode(path.segments[i].text, &to);
-    }
-    if (!path.slash || path.count == 0)
-        moon_buf_addz(&to, "/");
+    moon_path_other_slash(&path, &to);
     if (query.len > 0)
         moon_buf_printf(&to, "?%.*s", MOON_STR_ARG(query));
     bool set = !to.failed &&
