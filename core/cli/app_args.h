@@ -1,5 +1,5 @@
-/* What the commands that load an application (run, check, routes) have in
- * common: APP, --config, --set and the options that stand for a key.
+/* What the commands that load an application (run, check, routes, route) have
+ * in common: APP, --config, --set and the options that stand for a key.
  *
  * The values are checked here, so that wrong use is found before anything
  * starts. */

@@ -2,24 +2,24 @@
 #include "cli/app_args.h"
 
 static int load(const struct moon_command *command, int argc, char **argv,
-                bool list_routes)
+                int (*act)(const struct moon_node_options *options))
 {
     struct moon_app_args app;
     int exit_code = moon_app_args_parse(&app, command, argc, argv);
     if (exit_code < 0)
-        exit_code = moon_node_check(&app.options, list_routes);
+        exit_code = act(&app.options);
     moon_app_args_deinit(&app);
     return exit_code;
 }
 
 static int check(const struct moon_command *command, int argc, char **argv)
 {
-    return load(command, argc, argv, false);
+    return load(command, argc, argv, moon_node_check);
 }
 
 static int routes(const struct moon_command *command, int argc, char **argv)
 {
-    return load(command, argc, argv, true);
+    return load(command, argc, argv, moon_node_routes);
 }
 
 static const struct moon_option options[] = {

@@ -28,7 +28,6 @@ static int run(const struct moon_command *command, int argc, char **argv)
         .run = run,                                          \
     }
 
-LATER(route, "METHOD PATH [APP]", "Explain which route a request would take");
 LATER(nginx, "--upstream ADDR[*WEIGHT],...",
       "Print an nginx configuration for a set of nodes");
 LATER(cluster, "[APP] --size N", "Run several nodes and nginx on this machine");

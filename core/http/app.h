@@ -18,13 +18,15 @@ enum { MOON_NO_CHAIN = -1, MOON_NO_SCOPE = -1, MOON_ROUTE_LIMITS = 8 };
 
 struct moon_route {
     int scope;
-    int chain;                  /* MOON_NO_CHAIN for a static directory */
-    struct moon_str pattern;    /* whole, with the groups' prefixes */
-    struct moon_str name;       /* may be empty */
-    struct moon_str source;     /* "app.lua:12" */
-    struct moon_str methods;    /* "GET POST", for `routes` */
-    struct moon_str middleware; /* "timed, require_login", for `routes` */
-    uint64_t timeout_ms;        /* 0: the configured one */
+    int chain;                    /* MOON_NO_CHAIN for a static directory */
+    struct moon_str pattern;      /* whole, with the groups' prefixes */
+    struct moon_str name;         /* may be empty */
+    struct moon_str source;       /* "app.lua:12" */
+    struct moon_str methods;      /* "GET POST", for `routes` */
+    struct moon_str middleware;   /* "timed, require_login", for `routes` */
+    struct moon_str chain_places; /* probe: a line "name\tplace\n" each, the
+                                     handler last; for `route` */
+    uint64_t timeout_ms;          /* 0: the configured one */
     uint64_t stream_timeout_ms;
     uint64_t body_limit_bytes; /* UINT64_MAX: the configured one */
     uint32_t cpu_limit_ms;     /* 0: the configured one */

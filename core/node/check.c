@@ -1,4 +1,4 @@
-/* `moonshine check` and `moonshine routes`: one probe, nothing else. */
+/* `moonshine check`, `routes` and `route`: one probe, nothing else. */
 #include "node/node.h"
 
 #include "base/log.h"
@@ -74,7 +74,8 @@ static void print_text(FILE *out, const char *prefixz, struct moon_str text)
         (void)fprintf(out, "%s%.*s\n", prefixz, MOON_STR_ARG(text));
 }
 
-int moon_node_check(const struct moon_node_options *options, bool list_routes)
+static int check_with(const struct moon_node_options *options,
+                      struct moon_probe_options probe)
 {
     static struct check check;
     moon_process_block_signals();
@@ -91,25 +92,45 @@ int moon_node_check(const struct moon_node_options *options, bool list_routes)
         moon_app_paths_deinit(&paths);
         return 1;
     }
-    struct moon_probe_options probe = {
-        .mode = list_routes ? MOON_PROBE_ROUTES : MOON_PROBE_CHECK,
-        .node = options,
-        .paths = &paths,
-        .generation = 1,
-        .kept_fd = -1,
-        .kept_dirz = paths.dirz,
-    };
+    probe.node = options;
+    probe.paths = &paths;
+    probe.generation = 1;
+    probe.kept_fd = -1;
+    probe.kept_dirz = paths.dirz;
     if (!run_probe(&check, &probe, config->load_timeout_ms))
         moon_buf_addz(&check.probe.text, "cannot start the probe");
     struct moon_str text = moon_buf_str(&check.probe.text);
     print_text(stderr, check.ok ? "warning: " : "error: ", text);
-    if (check.ok && !list_routes)
+    if (check.ok && probe.mode == MOON_PROBE_CHECK)
         (void)printf("ok: %u route%s\n", check.probe.count,
                      check.probe.count == 1 ? "" : "s");
+    else if (probe.mode == MOON_PROBE_ROUTE)
+        check.ok = check.ok && check.probe.count > 0;
     moon_release_unref(moon_probe_take_release(&check.probe));
     moon_buf_deinit(&check.probe.text);
     moon_buf_deinit(&error);
     moon_config_destroy(config);
     moon_app_paths_deinit(&paths);
     return check.ok ? 0 : 1;
+}
+
+int moon_node_check(const struct moon_node_options *options)
+{
+    return check_with(options,
+                      (struct moon_probe_options){.mode = MOON_PROBE_CHECK});
+}
+
+int moon_node_routes(const struct moon_node_options *options)
+{
+    return check_with(options,
+                      (struct moon_probe_options){.mode = MOON_PROBE_ROUTES});
+}
+
+int moon_node_route(const struct moon_node_options *options,
+                    const char *methodz, const char *pathz)
+{
+    return check_with(options,
+                      (struct moon_probe_options){.mode = MOON_PROBE_ROUTE,
+                                                  .methodz = methodz,
+                                                  .pathz = pathz});
 }

@@ -29,7 +29,8 @@ enum moon_control_type {
     MOON_CONTROL_REQUESTS_TEXT,
     /* probe to master */
     MOON_CONTROL_PROBE_CONFIG, /* archive and config fd; text: app directory */
-    MOON_CONTROL_PROBE_OK,     /* final archive fd; count: routes */
+    MOON_CONTROL_PROBE_OK,     /* final archive fd; count: routes, or whether
+                                  one takes the request that was asked about */
     MOON_CONTROL_PROBE_FAILED, /* text: the error */
     MOON_CONTROL_PROBE_DISK,   /* count: does the disk differ? text: how */
     MOON_CONTROL_PROBE_TEST,   /* count: enum moon_test_event; txn: its number;

@@ -30,8 +30,13 @@ struct moon_node_options {
 int moon_node_run(const struct moon_node_options *options);
 
 /* Loads the app once, as a reload would, and says "ok: N routes" or the
- * error. With `list_routes`, prints the routes instead. */
-int moon_node_check(const struct moon_node_options *options, bool list_routes);
+ * error. */
+int moon_node_check(const struct moon_node_options *options);
+/* The same, and prints the routes. */
+int moon_node_routes(const struct moon_node_options *options);
+/* The same, and explains which route takes a request: 1 if none does. */
+int moon_node_route(const struct moon_node_options *options,
+                    const char *methodz, const char *pathz);
 
 /* All borrowed for the call. */
 struct moon_test_options {

@@ -20,6 +20,7 @@ enum moon_probe_mode {
     MOON_PROBE_LOAD,   /* for a node: as above */
     MOON_PROBE_CHECK,  /* load only, nothing is kept */
     MOON_PROBE_ROUTES, /* the same, and print the routes */
+    MOON_PROBE_ROUTE,  /* the same, and explain one request */
     MOON_PROBE_DISK,   /* compare what is on disk with `serving` */
     MOON_PROBE_TEST,   /* load, then run one spec file (test_child.h) */
 };
@@ -43,6 +44,7 @@ struct moon_probe_options {
                                            start */
     const char *namez;                  /* of the node; NULL: the config's */
     const struct moon_probe_test *test; /* of MOON_PROBE_TEST */
+    const char *methodz, *pathz;        /* MOON_PROBE_ROUTE: the request */
 };
 
 struct moon_probe {

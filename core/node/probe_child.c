@@ -2,6 +2,7 @@
 #include "node/probe_server.h"
 
 #include "base/log_records.h"
+#include "node/explain.h"
 #include "node/keep.h"
 #include "node/process.h"
 #include "node/routes.h"
@@ -31,6 +32,8 @@ struct child {
     struct moon_vm *vm;
     uv_loop_t loop;
     bool started;
+    bool answers;    /* MOON_PROBE_ROUTE: a route takes the request */
+    bool log_access; /* as configured */
     enum moon_err start_err;
 };
 
@@ -249,6 +252,7 @@ static void load_app(struct child *child)
         give_up(child);
     if (moon_vm_attach(child->vm, &child->loop, watch) != MOON_OK)
         give_up(child);
+    child->log_access = child->config->log_access;
     child->config->log_access = false; /* a check's requests are no traffic */
     if (socket_fd >= 0 &&
         moon_probe_server_start(socket_fd, child->vm, child->archive,
@@ -275,6 +279,18 @@ MOON_NORETURN static void run_spec(struct child *child)
     (void)fflush(NULL);
     moon_coverage_write();
     _exit(0);
+}
+
+static void print_routes(struct child *child)
+{
+    const struct moon_probe_options *o = child->options;
+    const struct moon_app *app = moon_vm_app(child->vm);
+    child->config->log_access = child->log_access;
+    if (o->mode == MOON_PROBE_ROUTES)
+        moon_routes_print(app, stdout);
+    else if (o->mode == MOON_PROBE_ROUTE)
+        child->answers = moon_explain(app, child->config, moon_strz(o->methodz),
+                                      moon_strz(o->pathz), stdout);
 }
 
 static void join_outside_files(struct child *child)
@@ -326,7 +342,9 @@ static void report_ok(struct child *child)
                             "the snapshot cannot be kept: %s\n",
                             moon_err_text(err));
     }
-    msg.count = moon_vm_app(child->vm)->route_count;
+    msg.count = child->options->mode == MOON_PROBE_ROUTE
+                    ? child->answers
+                    : moon_vm_app(child->vm)->route_count;
     msg.text = moon_buf_str(&child->warnings);
     msg.fds[0] = child->archive_fd;
     if (moon_control_send(child->fd, &msg) != MOON_OK)
@@ -366,8 +384,7 @@ void moon_probe_main(int fd, const struct moon_probe_options *options)
     load_app(&child);
     if (options->mode == MOON_PROBE_TEST)
         run_spec(&child);
-    if (options->mode == MOON_PROBE_ROUTES)
-        moon_routes_print(moon_vm_app(child.vm), stdout);
+    print_routes(&child);
     join_outside_files(&child);
     report_ok(&child);
     /* Not exit: what the app registered to run at exit is not ours to run. */

@@ -129,6 +129,7 @@ static void fill_route(lua_State *L, struct moon_app *app,
     route->source = text_field(L, app, table, "source");
     route->methods = text_field(L, app, table, "methods");
     route->middleware = text_field(L, app, table, "middleware");
+    route->chain_places = text_field(L, app, table, "chain_places");
     route->timeout_ms = (uint64_t)number_field(L, table, "timeout_ms", 0);
     route->stream_timeout_ms =
         (uint64_t)number_field(L, table, "stream_timeout_ms", 0);

@@ -8,6 +8,7 @@ local native = require "moonshine.native"
 local M = {}
 
 local LIMITS_MAX = 8 -- of one route in the core, and side by side in a chain
+local in_probe = native.info().probe
 
 local method_bits = { GET = 1, HEAD = 2, POST = 4, PUT = 8, PATCH = 16, DELETE = 32, OPTIONS = 64 }
 
@@ -82,6 +83,17 @@ local function numbers_of(limits)
     return list
 end
 
+-- For `moonshine route`; only the probe is asked.
+local function places_of(route)
+    local entries = { unpack(route.chain) }
+    entries[#entries + 1] = route.handler_entry
+    for i, entry in ipairs(entries) do
+        local name = entry.name == entry.place and "function" or entry.name
+        entries[i] = name .. "\t" .. entry.place .. "\n"
+    end
+    return table.concat(entries)
+end
+
 local function add_route(app, route, by_id)
     local bits = 0
     for _, name in ipairs(route.methods) do
@@ -100,6 +112,7 @@ local function add_route(app, route, by_id)
         scope = route.scope, chain = route.chain_number, pattern = route.pattern,
         name = route.name, source = route.source, methods = methods,
         middleware = names_of(route.chain), method_bits = bits, any = route.any,
+        chain_places = in_probe and places_of(route) or nil,
         timeout_ms = route.timeout_ms, stream_timeout_ms = route.stream_timeout_ms,
         body_limit = route.body_limit, cpu_limit_ms = route.cpu_limit_ms,
         body_mode = route.body_mode, cancel_on_disconnect = route.cancel_on_disconnect,

@@ -53,7 +53,7 @@ local function middleware_of(value, what)
         fault.raise("%s must be a function(c, proceed), not %s", what,
             value == nil and "nil" or "a " .. type(value))
     end
-    local entry = { name = naming.describe(value), object = value }
+    local entry = { name = naming.describe(value), place = naming.place(value), object = value }
     entry.fn = type(value) == "function" and value or function(c, proceed)
         return value(c, proceed)
     end
@@ -164,7 +164,8 @@ local function add_route(scope, names, any, path, ...)
     route.pattern, route.scope = pattern, scope.number
     route.methods, route.any = names, any
     route.source = fault.where(3)
-    route.handler = middleware_of(args[count], "the handler").fn
+    local handler = middleware_of(args[count], "the handler")
+    route.handler, route.handler_entry = handler.fn, handler
     if options.input ~= nil then
         route.handler = require("moonshine.bind").wrap(route.handler, options.input, pattern)
     end
