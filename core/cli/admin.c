@@ -88,14 +88,27 @@ static int at_address(const struct moon_command *command, const char *textz,
     return GO_ON;
 }
 
+/* As `name` of the configuration: anything else there is no node's folder. */
+static bool is_node_name(struct moon_str name)
+{
+    for (size_t i = 0; i < name.len; i++) {
+        char ch = name.ptr[i];
+        bool fine = (ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') ||
+                    (ch >= '0' && ch <= '9') || ch == '_' ||
+                    ((ch == '-' || ch == '.') && i > 0);
+        if (!fine)
+            return false;
+    }
+    return name.len > 0;
+}
+
 static bool by_name(const char *run_dirz, struct moon_str name,
                     struct moon_admin_target *target)
 {
     char textz[256], error[300];
     int len = snprintf(textz, sizeof(textz), "unix:%s/%.*s/admin.sock",
                        run_dirz, MOON_STR_ARG(name));
-    if (name.len == 0 || name.len >= sizeof(target->namez) ||
-        memchr(name.ptr, '/', name.len) != NULL || name.ptr[0] == '.' ||
+    if (!is_node_name(name) || name.len >= sizeof(target->namez) ||
         len >= (int)sizeof(textz))
         return false;
     (void)snprintf(target->namez, sizeof(target->namez), "%.*s",
@@ -113,9 +126,10 @@ static bool answers(const struct moon_admin_target *target)
     return true;
 }
 
-/* All nodes of the run directory that answer: how many, their names by comma,
- * the last one found. */
-static uint32_t find_running(const char *run_dirz, struct moon_buf *names,
+/* All nodes of the run directory that answer: how many, their names with
+ * `betweenz` between two, the last one found. */
+static uint32_t find_running(const char *run_dirz, const char *betweenz,
+                             struct moon_buf *names,
                              struct moon_admin_target *target)
 {
     uint32_t count = 0;
@@ -128,7 +142,8 @@ static uint32_t find_running(const char *run_dirz, struct moon_buf *names,
         if (!by_name(run_dirz, moon_strz(entry->d_name), &one) ||
             !answers(&one))
             continue;
-        moon_buf_printf(names, "%s%s", count++ > 0 ? ", " : "", entry->d_name);
+        moon_buf_printf(names, "%s%s", count++ > 0 ? betweenz : "",
+                        entry->d_name);
         *target = one;
     }
     (void)closedir(dir);
@@ -140,7 +155,7 @@ static int only_one(const struct moon_command *command, const char *run_dirz,
 {
     struct moon_buf names = {0};
     int exit_code = GO_ON;
-    uint32_t count = find_running(run_dirz, &names, target);
+    uint32_t count = find_running(run_dirz, ", ", &names, target);
     if (count == 0)
         exit_code = moon_command_failed(
             command,
@@ -162,7 +177,7 @@ static int named(const struct moon_command *command, const char *run_dirz,
     struct moon_admin_target other;
     if (by_name(run_dirz, name, target) && answers(target))
         return GO_ON;
-    uint32_t count = find_running(run_dirz, &names, &other);
+    uint32_t count = find_running(run_dirz, ", ", &names, &other);
     struct moon_str list = moon_buf_str(&names);
     int exit_code = moon_command_failed(
         command, "no node \"%.*s\" runs here (looked in %s); running: %.*s",
@@ -234,29 +249,58 @@ static int act_in(const struct moon_command *command,
     return exit_code == GO_ON ? act(command, args, &target) : exit_code;
 }
 
+/* The configuration as far as it is known here; NULL with the reason in
+ * `error`. */
+static struct moon_config *read_config(const struct moon_admin_args *args,
+                                       char *error, size_t error_size)
+{
+    struct moon_config *config = moon_config_create();
+    /* The environment that started the node may be that of this shell: it
+     * knows the run directory, and perhaps name and address. */
+    enum moon_err err = config == NULL
+                            ? MOON_ENOMEM
+                            : moon_config_apply_env(config, error, error_size);
+    if (err == MOON_OK && args->run_dirz != NULL)
+        err = moon_config_set(config, MOON_STR("run_dir"),
+                              moon_strz(args->run_dirz), MOON_CONFIG_OPTION,
+                              "--run-dir", error, error_size);
+    if (err == MOON_OK)
+        err = moon_config_finish(config, error, error_size);
+    if (err == MOON_OK)
+        err = moon_config_resolve_paths(config, ".");
+    if (err == MOON_OK)
+        return config;
+    moon_config_destroy(config);
+    return NULL;
+}
+
 int moon_admin_for_each(const struct moon_command *command,
                         const struct moon_admin_args *args, moon_admin_act *act)
 {
     char error[1024] = "out of memory";
-    int exit_code;
-    struct moon_config *config = moon_config_create();
-    /* The environment that started the node may be that of this shell: it
-     * knows the run directory, and perhaps name and address. */
-    enum moon_err err =
-        config == NULL ? MOON_ENOMEM
-                       : moon_config_apply_env(config, error, sizeof(error));
-    if (err == MOON_OK && args->run_dirz != NULL)
-        err = moon_config_set(config, MOON_STR("run_dir"),
-                              moon_strz(args->run_dirz), MOON_CONFIG_OPTION,
-                              "--run-dir", error, sizeof(error));
-    if (err == MOON_OK)
-        err = moon_config_finish(config, error, sizeof(error));
-    if (err == MOON_OK)
-        err = moon_config_resolve_paths(config, ".");
-    exit_code = err == MOON_OK ? act_in(command, args, config, act)
-                               : moon_command_failed(command, "%s", error);
+    struct moon_config *config = read_config(args, error, sizeof(error));
+    if (config == NULL)
+        return moon_command_failed(command, "%s", error);
+    int exit_code = act_in(command, args, config, act);
     moon_config_destroy(config);
     return exit_code;
+}
+
+int moon_admin_print_names(const struct moon_command *command,
+                           const struct moon_admin_args *args)
+{
+    char error[1024] = "out of memory";
+    struct moon_buf names = {0};
+    struct moon_admin_target last;
+    struct moon_config *config = read_config(args, error, sizeof(error));
+    if (config == NULL)
+        return moon_command_failed(command, "%s", error);
+    (void)find_running(config->run_dirz, "\n", &names, &last);
+    if (names.len > 0)
+        (void)printf("%.*s\n", MOON_STR_ARG(moon_buf_str(&names)));
+    moon_buf_deinit(&names);
+    moon_config_destroy(config);
+    return MOON_EXIT_OK;
 }
 
 /* ---- one request ---- */

@@ -61,6 +61,10 @@ int moon_admin_for_each(const struct moon_command *command,
                         const struct moon_admin_args *args,
                         moon_admin_act *act);
 
+/* The names of the nodes of the run directory that answer, one a line. */
+int moon_admin_print_names(const struct moon_command *command,
+                           const struct moon_admin_args *args);
+
 /* One request. Prints a good answer to standard output, a bad one to standard
  * error; returns the exit code. */
 int moon_admin_request(const struct moon_command *command,

@@ -9,13 +9,11 @@
 #include <unistd.h>
 
 const struct moon_command *const moon_commands[] = {
-    &moon_command_run,     &moon_command_check,
-    &moon_command_routes,  &moon_command_route,
-    &moon_command_reload,  &moon_command_rollback,
-    &moon_command_status,  &moon_command_stop,
-    &moon_command_nginx,   &moon_command_cluster,
-    &moon_command_new,     &moon_command_test,
-    &moon_command_version, NULL,
+    &moon_command_run,        &moon_command_check,   &moon_command_routes,
+    &moon_command_route,      &moon_command_reload,  &moon_command_rollback,
+    &moon_command_status,     &moon_command_stop,    &moon_command_nginx,
+    &moon_command_cluster,    &moon_command_new,     &moon_command_test,
+    &moon_command_completion, &moon_command_version, NULL,
 };
 
 static const struct moon_command *find(const char *namez)

@@ -39,7 +39,7 @@ extern const struct moon_command moon_command_run, moon_command_check,
     moon_command_routes, moon_command_reload, moon_command_rollback,
     moon_command_stop, moon_command_status, moon_command_version,
     moon_command_route, moon_command_nginx, moon_command_cluster,
-    moon_command_new, moon_command_test;
+    moon_command_new, moon_command_test, moon_command_completion;
 
 /* All of them, in the order of help; ends with NULL. */
 extern const struct moon_command *const moon_commands[];

@@ -26,7 +26,7 @@ static const struct moon_option options[] = {
     {MOON_APP_SET, "--set", "KEY=VALUE",
      "one configuration key, before all other sources; may be given several "
      "times"},
-    {MOON_APP_NAME, "--name", "NODE",
+    {MOON_APP_NAME, "--name", "NAME",
      "name of this node in logs and for other commands (default: "
      "node-PORT)"},
     {MOON_APP_RUN_DIR, "--run-dir", "DIR",

@@ -17,7 +17,7 @@ app:get("/slow", function() moonshine.sleep(30) return "late" end)
 app:get("/title", function() return tostring(moonshine.config().title) end)
 '''
 COMMANDS = ["run", "check", "routes", "route", "reload", "rollback", "status",
-            "stop", "nginx", "cluster", "new", "test", "version"]
+            "stop", "nginx", "cluster", "new", "test", "completion", "version"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
