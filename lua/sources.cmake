@@ -12,7 +12,13 @@ set(MOONSHINE_LUA_FILES
   moonshine/coverage.lua
   moonshine/crypto.lua
   moonshine/csrf.lua
+  moonshine/dev.lua
+  moonshine/dev_code.lua
+  moonshine/dev_facts.lua
   moonshine/dev_page.lua
+  moonshine/dev_request.lua
+  moonshine/dev_style.lua
+  moonshine/dev_value.lua
   moonshine/encode.lua
   moonshine/fail.lua
   moonshine/failure.lua

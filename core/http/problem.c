@@ -54,11 +54,7 @@ static void write_json(int status, struct moon_str reason,
     moon_buf_add_str(out, MOON_STR("}\n"));
 }
 
-struct moon_str moon_problem_write(int status, struct moon_str accept,
-                                   struct moon_str detail,
-                                   struct moon_str details_json,
-                                   struct moon_str request_id,
-                                   struct moon_buf *out)
+bool moon_problem_prefers_html(struct moon_str accept)
 {
     enum { PROBLEM, JSON, HTML };
     static const struct moon_str offers[] = {
@@ -66,11 +62,20 @@ struct moon_str moon_problem_write(int status, struct moon_str accept,
         [JSON] = {"application/json", 16},
         [HTML] = {"text/html", 9},
     };
+    return moon_accept_best(accept, offers, MOON_COUNT(offers)) == HTML;
+}
+
+struct moon_str moon_problem_write(int status, struct moon_str accept,
+                                   struct moon_str detail,
+                                   struct moon_str details_json,
+                                   struct moon_str request_id,
+                                   struct moon_buf *out)
+{
     struct moon_str reason = moon_status_reason(status);
-    if (moon_accept_best(accept, offers, MOON_COUNT(offers)) == HTML) {
+    if (moon_problem_prefers_html(accept)) {
         write_html(status, reason, detail, request_id, out);
         return MOON_STR("text/html; charset=utf-8");
     }
     write_json(status, reason, detail, details_json, request_id, out);
-    return offers[PROBLEM];
+    return MOON_STR("application/problem+json");
 }

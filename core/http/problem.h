@@ -5,9 +5,11 @@
 
 #include "base/buf.h"
 
+/* Is text/html explicitly preferred over JSON? `accept` may be empty. */
+bool moon_problem_prefers_html(struct moon_str accept);
+
 /* Appends the body to `out` and returns its content type. `accept` is the
- * request's Accept value (may be empty); HTML only if it prefers text/html
- * explicitly over JSON. `detail` may be empty; `details_json` becomes member
+ * request's Accept value. `detail` may be empty; `details_json` becomes member
  * "details" if not empty; `request_id` member "request_id". */
 struct moon_str moon_problem_write(int status, struct moon_str accept,
                                    struct moon_str detail,

@@ -114,6 +114,8 @@ int moon_req_read(moon_slot *slot, size_t max, moon_bytes *out);
 int moon_req_wait_readable(moon_slot *slot);
 int moon_req_closing(moon_slot *slot); /* 1 client gone, 2 server drains */
 int moon_req_scope(moon_slot *slot);
+/* Does its Accept prefer HTML to JSON, explicitly? */
+bool moon_req_prefers_html(moon_slot *slot);
 uint32_t moon_req_current(void); /* slot of the running task, or 0 */
 /* The status of an automatic answer that a hook shapes, else 0. */
 int moon_req_auto_status(moon_slot *slot);

@@ -94,7 +94,19 @@ static int load_framework(lua_State *L)
     return luaL_error(L, "no framework module '%s'", name);
 }
 
-static void open_framework(lua_State *L)
+bool moon_vm_is_framework(const char *sourcez)
+{
+    struct moon_str source = moon_strz(sourcez);
+    const char *dir = getenv("MOONSHINE_LUA");
+    if (dir == NULL || *dir == '\0')
+        return moon_str_starts(source, MOON_STR("=moonshine/")) ||
+               moon_str_starts(source, MOON_STR("=[moonshine "));
+    return source.ptr[0] == '@' &&
+           moon_str_starts(moon_str(source.ptr + 1, source.len - 1),
+                           moon_strz(dir));
+}
+
+void moon_vm_open_framework(lua_State *L)
 {
     lua_getglobal(L, "package");
     lua_getfield(L, -1, "preload");
@@ -145,7 +157,9 @@ static int load_all(lua_State *L)
                            vm->options.generation);
     moon_safepoint_open(L);
     moon_stack_guard_open(L);
-    open_framework(L);
+    lua_pushboolean(L, false);
+    vm->captured_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    moon_vm_open_framework(L);
     arm_cycle_watch(L);
 
     lua_getglobal(L, "require");

@@ -41,6 +41,9 @@ struct moon_vm_options {
     struct moon_session_store
         *session_store;              /* borrowed; NULL: there is none */
     const struct moon_vm_test *test; /* `moonshine test`, else NULL; borrowed */
+    struct moon_buf *report; /* --dev: gets the facts about a failure to load
+                                or to start, as JSON (vm/dev_report.h);
+                                borrowed until started; may be NULL */
 };
 
 /* Loads everything. NULL on failure, with file, line and traceback in `error`.

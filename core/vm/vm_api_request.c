@@ -1,5 +1,6 @@
 #include "vm/vm_api.h"
 
+#include "http/problem.h"
 #include "http/query.h"
 #include "vm/task.h"
 
@@ -230,6 +231,16 @@ int64_t moon_req_body_pread(moon_slot *slot, uint64_t from, char *to,
         got = pread(x->body.fd, to, len, (off_t)from);
     } while (got < 0 && errno == EINTR);
     return got;
+}
+
+bool moon_req_prefers_html(moon_slot *slot)
+{
+    const struct moon_exchange *x = moon_slot_x(slot);
+    struct moon_str accept = MOON_STR_NONE;
+    if (x == NULL)
+        return false;
+    (void)moon_request_header(&x->req, MOON_STR("accept"), 0, &accept);
+    return moon_problem_prefers_html(accept);
 }
 
 int moon_req_closing(moon_slot *slot)

@@ -108,19 +108,6 @@ struct death {
     const char *kindz;
 };
 
-/* Was the error value at the top raised to answer a status, so that nobody asks
- * where? Leaves the stack as it was; may raise. */
-static bool is_expected(lua_State *L)
-{
-    if (!lua_istable(L, -1))
-        return false;
-    lua_pushliteral(L, "expected");
-    lua_rawget(L, -2);
-    bool expected = lua_toboolean(L, -1);
-    lua_pop(L, 1);
-    return expected;
-}
-
 /* Protected. Moves the error value and its traceback from the dead coroutine
  * to a new one, which becomes the task's:
  *   dead:  ... value            new:  main kind slot number kindz value trace
@@ -129,15 +116,16 @@ static int bury(lua_State *L)
 {
     struct death *death = lua_touserdata(L, 1);
     struct moon_task *task = death->task;
+    struct moon_vm *vm = task->vm;
     lua_State *dead = task->co;
     int dead_ref = task->co_ref;
     if (lua_gettop(dead) > 0)
         lua_xmove(dead, L, 1);
     else
         lua_pushnil(L);
-    if (is_expected(L))
+    if (moon_vm_is_expected(L))
         lua_pushnil(L);
-    else
+    else if (!moon_vm_push_captured(L, vm, "traceback"))
         luaL_traceback(L, dead, NULL, 0);
     lua_pushlightuserdata(L, task);
     lua_replace(L, 1);
@@ -256,11 +244,13 @@ static void on_death(struct moon_vm *vm, struct moon_task *task, int status)
     }
     if (moon_vm_call_protected(vm, bury, &death, NULL) != MOON_OK) {
         last_resort(vm, task, "out of memory");
+        moon_vm_forget_captured(vm);
         return;
     }
     task->kind = MOON_MAIN_FAIL;
     task->cancel = MOON_TRIP_NONE;
     moon_vm_call_resume(vm, task, 6);
+    moon_vm_forget_captured(vm);
 }
 
 /* ---- success ---- */
@@ -296,29 +286,36 @@ static void on_yield(struct moon_vm *vm, struct moon_task *task)
     (void)vm;
 }
 
+/* The innermost line of the application, where it waits now; nothing if it has
+ * come to its end. */
+static void find_line(const struct moon_task *task, char *to, size_t size)
+{
+    lua_Debug at;
+    lua_State *co = task->co;
+    for (int level = 0; lua_getstack(co, level, &at) == 1; level++) {
+        if (lua_getinfo(co, "Sl", &at) != 0 && at.currentline > 0 &&
+            !moon_vm_is_framework(at.source)) {
+            (void)snprintf(to, size, ", until %s:%d", at.short_src,
+                           at.currentline);
+            return;
+        }
+    }
+}
+
 /* Nobody else ran on this worker meanwhile: say who it was. */
 static void warn_slow(const struct moon_task *task, uint64_t ms)
 {
     const struct moon_exchange *x = task->x;
-    lua_Debug at;
-    char where[128] = "?";
-    lua_State *co = task->co;
-    for (int level = 0; lua_getstack(co, level, &at) == 1; level++) {
-        if (lua_getinfo(co, "Sl", &at) != 0 && at.currentline > 0) {
-            (void)snprintf(where, sizeof(where), "%s:%d", at.short_src,
-                           at.currentline);
-            break;
-        }
-    }
+    char where[128] = "";
+    find_line(task, where, sizeof(where));
     if (x == NULL || x->route == NULL)
         moon_log(MOON_LOG_WARN,
-                 "slow slice: %llu ms without yielding in a "
-                 "task, until %s",
+                 "slow slice: %llu ms without yielding in a task%s",
                  (unsigned long long)ms, where);
     else
         moon_log(MOON_LOG_WARN,
-                 "slow slice: %llu ms without yielding, route %.*s (%.*s), "
-                 "until %s, request %.*s",
+                 "slow slice: %llu ms without yielding, route %.*s (%.*s)%s, "
+                 "request %.*s",
                  (unsigned long long)ms, MOON_STR_ARG(x->route->pattern),
                  MOON_STR_ARG(x->route->source), where,
                  MOON_STR_ARG(x->request_id));

@@ -34,6 +34,8 @@ struct moon_vm {
     struct moon_limit_set limits;
     lua_State *L;
     int main_ref, contexts_ref;
+    int captured_ref; /* --dev: what was on the stack of the failure that is
+                         being handled */
     enum moon_vm_phase phase;
 
     uv_loop_t *loop; /* NULL until attached */
@@ -85,6 +87,28 @@ int moon_vm_raise_memory(lua_State *L);
 
 /* vm_api_metrics.c: at the VM's end. */
 void moon_vm_release_metrics(struct moon_vm *vm);
+
+/* vm.c: puts the framework's modules where require finds them, and declares to
+ * the FFI what they call. Takes and leaves nothing; may raise. */
+void moon_vm_open_framework(lua_State *L);
+
+/* vm_capture.c. */
+/* Was the error value at the top raised to answer a status, so that nobody asks
+ * where? Leaves the stack as it was; may raise. */
+bool moon_vm_is_expected(lua_State *L);
+/* --dev, lua_CFunction, the message handler of what may fail: keeps what is on
+ * the stack (see moonshine/dev_facts.lua) and returns the error value as it is.
+ * Runs no Lua code, since the code that failed may have been stopped. */
+int moon_vm_capture(lua_State *L);
+/* Pushes a field of what was kept, or all of it (NULL); false, and nothing
+ * pushed, if there is none. */
+bool moon_vm_push_captured(lua_State *L, const struct moon_vm *vm,
+                           const char *fieldz);
+/* Once the failure was dealt with. Never raises. */
+void moon_vm_forget_captured(struct moon_vm *vm);
+
+/* vm.c: is a chunk of that name one of the framework's own? */
+bool moon_vm_is_framework(const char *sourcez);
 
 /* vm_collect.c: starts to collect between loop turns. */
 void moon_vm_collect(struct moon_vm *vm);

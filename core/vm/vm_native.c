@@ -1,6 +1,7 @@
 #include "vm/vm_native.h"
 
 #include "http/router.h"
+#include "vm/dev_report.h"
 #include "vm/json.h"
 #include "vm/safepoint.h"
 #include "vm/vm_api.h"
@@ -81,6 +82,44 @@ static int list_files(lua_State *L)
         lua_rawseti(L, -2, ++count);
     }
     return 1;
+}
+
+/* captured() -> what was on the stack of the failure that is being handled, or
+ * nil. It holds all that the failed code held, so nobody may keep it. */
+static int captured(lua_State *L)
+{
+    return moon_vm_push_captured(L, moon_vm_of(L), NULL) ? 1 : 0;
+}
+
+/* encode_lossy(value) -> text; for people, so a bad byte is no error */
+static int encode_lossy(lua_State *L)
+{
+    char error[MOON_JSON_ERROR_SIZE];
+    json_out.len = 0;
+    json_out.max_kib = buffer_max_kib(L);
+    enum moon_err err =
+        moon_json_encode_lossy(L, 1, &json_out, error, sizeof error);
+    if (err == MOON_EINVAL)
+        return luaL_error(L, "%s", error);
+    if (err != MOON_OK)
+        return moon_vm_raise_memory(L);
+    lua_pushlstring(L, json_out.ptr, json_out.len);
+    if (json_out.cap > JSON_KEEP || json_out.failed)
+        moon_buf_deinit(&json_out);
+    return 1;
+}
+
+/* report(facts as JSON): of a failure to load or to start */
+static int report(lua_State *L)
+{
+    struct moon_buf *to = moon_vm_of(L)->options.report;
+    struct moon_str text;
+    text.ptr = luaL_checklstring(L, 1, &text.len);
+    if (to != NULL) {
+        to->len = 0;
+        moon_buf_add_str(to, text);
+    }
+    return 0;
 }
 
 /* load(text, chunk name) -> function, fell_back or nil, message */
@@ -176,6 +215,8 @@ static int info(lua_State *L)
     lua_setfield(L, -2, "dev");
     lua_pushboolean(L, options->probe);
     lua_setfield(L, -2, "probe");
+    lua_pushboolean(L, options->report != NULL);
+    lua_setfield(L, -2, "report");
     lua_pushinteger(L, (lua_Integer)options->config->max_args);
     lua_setfield(L, -2, "max_args");
     lua_pushstring(L, options->config->app_jsonz);
@@ -243,6 +284,10 @@ int moon_native_open(lua_State *L)
         {"send_json", send_json},
         {"read_file", read_file},
         {"list_files", list_files},
+        {"capture", moon_vm_capture},
+        {"captured", captured},
+        {"encode_lossy", encode_lossy},
+        {"report", report},
         {"load", load_source},
         {"info", info},
         {"load_plain", load_plain},
@@ -273,6 +318,8 @@ int moon_native_open(lua_State *L)
     lua_pushnumber(L, buffer_max_kib(L));
     lua_call(L, 1, 1);
     lua_setfield(L, -2, "json");
+    lua_pushstring(L, moon_dev_policy);
+    lua_setfield(L, -2, "dev_policy");
     moon_native_open_app(L);
     moon_native_open_limit(L);
     return 1;

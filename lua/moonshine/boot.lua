@@ -41,17 +41,25 @@ function fault.route_place()
     return c and c[8] and c[8].source
 end
 
+-- --dev: describes a failure to load or to start, for the page about it.
+local function report(message, trace)
+    if fail.dev and native.info().report then
+        pcall(fail.dev.report, message, trace)
+    end
+end
+
 local function run_starts(with_checks)
     starting = C.moon_task_current()
-    for _, fn in ipairs(app.starts) do
-        fn()
+    -- Named for tracebacks.
+    for _, on_start in ipairs(app.starts) do
+        on_start()
     end
     if with_checks and #app.checks > 0 then
         -- The kit is loaded only where checks run.
         require("moonshine.test.request").app = app
         local kit = require "moonshine.test"
-        for _, fn in ipairs(app.checks) do
-            fn(kit)
+        for _, check in ipairs(app.checks) do
+            check(kit)
         end
     end
     starting = nil
@@ -67,8 +75,8 @@ local function run_boot(what)
     if what == START or what == CHECK then
         run_starts(what == CHECK)
     elseif what == STOP then
-        for _, fn in ipairs(app.stops) do
-            fn()
+        for _, on_stop in ipairs(app.stops) do
+            on_stop()
         end
     elseif what == ACTIVATE then
         tasks.activate()
@@ -90,9 +98,11 @@ local function run_fail(slot, number, kind, value, traceback)
         return
     end
     local trace = fault.trim(traceback or "")
-    local text = fail.safe_tostring(value) .. (trace ~= "" and "\n" .. trace or "")
+    local message = fail.safe_tostring(value)
+    local text = message .. (trace ~= "" and "\n" .. trace or "")
     if starting == number then
         starting = nil
+        report(message, trace)
         C.moon_vm_started(false, text, #text)
     elseif testing == number then
         require("moonshine.test.spec").failed(text)
@@ -133,6 +143,33 @@ function M.main(first, slot, route, ...)
     end
 end
 
+-- With --dev, what is on the stack when an error is raised is kept for the page
+-- about it; then the error goes on and ends the coroutine as it would have.
+local function guarded(ok, value)
+    if not ok then
+        error(value, 0)
+    end
+end
+
+local function run_dev(kind, a, b, c, d, e)
+    if kind == 1 then
+        guarded(xpcall(chains[b], native.capture, a))
+    elseif kind == FAIL then
+        run_fail(a, b, c, d, e)
+    else
+        guarded(xpcall(run_other, native.capture, kind, a))
+    end
+end
+
+if native.info().dev then
+    function M.main(...)
+        run_dev(...)
+        while true do
+            run_dev(yield())
+        end
+    end
+end
+
 -- Interpreted, so that each route's function is the root of its own trace.
 jit.off(M.main)
 
@@ -140,6 +177,10 @@ jit.off(M.main)
 function M.explain(value)
     local text = fail.safe_tostring(value)
     local trace = fault.trim(debug.traceback("", 2))
+    if fail.dev then
+        native.capture(value)
+        report(text, trace)
+    end
     return trace == "" and text or text .. "\n" .. trace
 end
 
@@ -147,7 +188,7 @@ end
 function M.load(file)
     local info = native.info()
     context.app_dir = info.app_dir
-    respond.dev, fail.dev = info.dev, info.dev
+    respond.dev, fail.dev = info.dev, info.dev and require "moonshine.dev" or nil
     coro.install()
     loader.install(info.app_dir)
     guard.install()

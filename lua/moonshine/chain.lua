@@ -85,13 +85,13 @@ function M.compose(middleware, handler, info)
     local count = #middleware
     local parts = { prologue }
     for i = 1, count do
-        parts[#parts + 1] = ("local m%d = functions[%d]\n"):format(i, i)
+        parts[#parts + 1] = ("local middleware_%d = functions[%d]\n"):format(i, i)
     end
-    parts[#parts + 1] = ("local h = functions[%d]\n"):format(count + 1)
-    local call, level = "h(c)", ""
+    parts[#parts + 1] = ("local handler = functions[%d]\n"):format(count + 1)
+    local call, level = "handler(c)", ""
     for i = count, 1, -1 do
         parts[#parts + 1] = fill(proceed, { i = i, call = call, keep = level })
-        call = ("m%d(c, proceed_%d)"):format(i, i)
+        call = ("middleware_%d(c, proceed_%d)"):format(i, i)
         level = fill(keep, { level = i })
     end
     parts[#parts + 1] = fill(entry, { call = call, keep = level })

@@ -13,7 +13,7 @@ local M = {
     hooks = {},     -- by scope: status -> {fn} or {body, mime}
     parents = {},   -- by scope: the parent's number
     on_error = nil, -- the application's function
-    dev = false,
+    dev = nil,      -- moonshine.dev with --dev
 }
 
 local statuses = {
@@ -35,13 +35,15 @@ M.safe_tostring = safe_tostring
 
 local function build(c, kind, value, traceback)
     local own = failure.is(value) and value
+    traceback = traceback and fault.trim(traceback) or ""
     return {
         kind = own and own.kind or kind,
         status = own and own.status or statuses[kind] or 500,
-        message = own and (own.message or "") or safe_tostring(value),
+        message = own and (own.message or "")
+            or fault.replace_place(safe_tostring(value), traceback),
         details = own and own.details or nil,
         value = value,
-        traceback = traceback and fault.trim(traceback) or "",
+        traceback = traceback,
         route = c:route(),
         request_id = c:request_id(),
     }
@@ -83,15 +85,27 @@ local function default_answer(c, err, own)
             details = ok and text or ""
         end
     end
-    if M.dev and err.status >= 500 then
-        if (c:header("Accept") or ""):find("text/html", 1, true) then
-            local page = require("moonshine.dev_page").render(err)
-            C.moon_res_send(c[1], err.status, page, #page, "text/html; charset=utf-8", 24)
-            return
-        end
-        detail = err.message .. "\n" .. (err.traceback or "")
-    end
     C.moon_res_problem(c[1], err.status, detail, #detail, details, #details)
+end
+
+-- What goes wrong without anybody's will: a developer wants to know all of it.
+local surprises = { error = true, result = true, cpu = true, memory = true, timeout = true }
+
+-- --dev: tells the developer; a client that reads JSON gets what the application
+-- makes of it, if anything. False if it is not for us, or cannot be told.
+local function answer_dev(c, err, hook)
+    if not surprises[err.kind] or err.status < 500 then
+        return false
+    end
+    local shaped_by = hook and ("on(%d)"):format(err.status) or M.on_error and "app:on_error"
+    if shaped_by and not C.moon_req_prefers_html(c[1]) then
+        return false
+    end
+    local ok, message = pcall(M.dev.answer, c, err, shaped_by)
+    if not ok then
+        log.error("the error page failed: " .. safe_tostring(message))
+    end
+    return ok
 end
 
 local function answer(c, err)
@@ -103,7 +117,9 @@ local function answer(c, err)
         respond.apply_headers(c, own.headers)
     end
     local hook = find_hook(C.moon_req_scope(handle), err.status)
-    if hook and hook.body then
+    if M.dev and answer_dev(c, err, hook) then
+        return
+    elseif hook and hook.body then
         C.moon_res_send(handle, err.status, hook.body, #hook.body, hook.mime, #hook.mime)
     elseif hook then
         respond.finish(c, hook.fn(c, err))

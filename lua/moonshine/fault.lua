@@ -51,6 +51,18 @@ function M.trim(traceback)
     return #kept > 0 and "stack traceback:\n" .. table.concat(kept, "\n") or ""
 end
 
+--- A message that names a line of the framework, where the application waited
+--- or called it, with the application's innermost line instead.
+function M.replace_place(message, traceback)
+    local prefix = own:sub(2)
+    if message:sub(1, #prefix) ~= prefix then
+        return message
+    end
+    local rest = message:match("^[^\n]-%.lua:%d+: (.*)$")
+    local place = traceback:match("\n%s+([^%s:]+:%d+):")
+    return rest and (place and place .. ": " .. rest or rest) or message
+end
+
 local function distance(a, b)
     local row = {}
     for j = 0, #b do

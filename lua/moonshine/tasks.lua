@@ -152,6 +152,9 @@ function Part:died(kind, value)
     if not group.failed then
         group.failed = true
         group.value = limits[kind] and failure.new(kind, 503, tostring(value)) or value
+        if M.part_died then
+            M.part_died(group.value)
+        end
         C.moon_task_unpark(group.parent)
     end
 end

@@ -221,12 +221,3 @@ def test_timeouts_cannot_be_swallowed(cancels):
     cancels.wait_log("deferred timeout")
     assert cancels.get("/timeout-all").status == 503
     assert cancels.get("/ok").text == "ok"
-
-
-def test_dev_page(start):
-    node = start('app:get("/x", function()\n    error("<shown>")\nend)', "--dev")
-    r = node.get("/x", {"Accept": "text/html"})
-    assert r.status == 500 and "app.lua:2: &lt;shown&gt;" in r.text
-    assert '<span class="here">   2' in r.text and "<shown>" not in r.text
-    r = node.get("/x", {"Accept": "application/json"})
-    assert "app.lua:2: <shown>" in r.json()["detail"]

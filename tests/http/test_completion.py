@@ -14,8 +14,10 @@ import time
 
 import pytest
 
-from support.node import BINARY, command, environment, eventually
+from support import node as support_node
+from support.node import command, environment, eventually
 
+BINARY = os.path.abspath(support_node.BINARY)
 HELLO = 'app:get("/", function() return "hello" end)'
 
 BASH = '''

@@ -3,8 +3,8 @@ local moonshine = require "moonshine"
 local app = moonshine.app()
 
 local suites = {
-    "clock", "cookies", "coroutines", "crypto", "encode", "globals", "json", "metrics", "same",
-    "shapes", "stream", "tasks", "units", "view", "views",
+    "clock", "cookies", "coroutines", "crypto", "dev", "encode", "globals", "json", "metrics",
+    "same", "shapes", "stream", "tasks", "units", "view", "views",
 }
 
 app:check(function()
