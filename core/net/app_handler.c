@@ -12,7 +12,7 @@ struct moon_app_handler {
     struct moon_handler ops;
     struct moon_app_handler_options options;
     struct moon_generation *current;
-    struct moon_buf broken; /* --dev: why the code on disk does not load */
+    struct moon_broken broken; /* --dev: why the code on disk does not load */
 };
 
 /* A hook wants to answer in Lua: its chain runs as a route's would. */
@@ -104,8 +104,8 @@ static bool answer_early(struct moon_app_handler *handler,
         return moon_auto_error(x, 400, "The path is malformed.");
     if (builtin(handler, x))
         return true;
-    if (MOON_UNLIKELY(handler->broken.len > 0)) {
-        moon_broken_answer(x, moon_buf_str(&handler->broken));
+    if (MOON_UNLIKELY(moon_broken_is(&handler->broken))) {
+        moon_broken_answer(x, &handler->broken);
         return true;
     }
     if (MOON_UNLIKELY(x->req.upgrade))
@@ -269,7 +269,7 @@ struct moon_app_handler *moon_app_handler_create(
 
 void moon_app_handler_destroy(struct moon_app_handler *handler)
 {
-    moon_buf_deinit(&handler->broken);
+    moon_broken_deinit(&handler->broken);
     free(handler);
 }
 
@@ -283,14 +283,12 @@ void moon_app_handler_set_generation(struct moon_app_handler *handler,
                                      struct moon_generation *generation)
 {
     handler->current = generation;
-    moon_app_handler_set_broken(handler, MOON_STR_NONE);
 }
 
 void moon_app_handler_set_broken(struct moon_app_handler *handler,
-                                 struct moon_str error)
+                                 struct moon_str text, struct moon_str facts)
 {
-    handler->broken.len = 0;
-    moon_buf_add_str(&handler->broken, error);
+    moon_broken_set(&handler->broken, text, facts);
 }
 
 static uint32_t clamp32(uint64_t value)

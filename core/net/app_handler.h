@@ -32,9 +32,10 @@ void moon_app_handler_set_generation(struct moon_app_handler *handler,
                                      struct moon_generation *generation);
 
 /* --dev: the code on disk does not load; every request is answered with this
- * text (copied) until set_generation, or until it is set to empty. */
+ * text, and what else is known (JSON, may be empty; both copied), until it is
+ * set to empty. */
 void moon_app_handler_set_broken(struct moon_app_handler *handler,
-                                 struct moon_str error);
+                                 struct moon_str text, struct moon_str facts);
 
 /* The server's settings out of a configuration. */
 void moon_app_server_config(const struct moon_config *config,

@@ -1,41 +1,66 @@
 #include "net/broken.h"
 
+#include "base/log.h"
 #include "http/problem.h"
+#include "vm/dev_report.h"
 
-static void write_page(struct moon_buf *out, struct moon_str error)
+void moon_broken_set(struct moon_broken *broken, struct moon_str text,
+                     struct moon_str facts)
 {
-    struct moon_str rest;
-    struct moon_str first = moon_str_cut(error, '\n', &rest);
-    moon_buf_addz(out,
-                  "<!doctype html>\n<html lang=\"en\"><head>"
-                  "<meta charset=\"utf-8\"><title>The code does not load"
-                  "</title>\n<style>body { font: 16px/1.5 system-ui, "
-                  "sans-serif; margin: 2em auto; max-width: 60em; padding: 0 "
-                  "1em } pre { background: #f4f4f6; padding: 1em; overflow: "
-                  "auto }</style></head><body>\n<h1>The code does not "
-                  "load</h1>\n<p><b>");
-    moon_buf_add_html(out, first);
-    moon_buf_addz(out, "</b></p>\n<pre>");
-    moon_buf_add_html(out, rest);
-    moon_buf_addz(out, "</pre>\n<p>Shown because the server runs with --dev. "
-                       "Save a version that loads, and reload this page.</p>"
-                       "\n</body></html>\n");
+    enum moon_err err = MOON_OK;
+    broken->text.len = broken->facts.len = broken->page.len = 0;
+    if (text.len == 0)
+        return;
+    moon_buf_add_str(&broken->text, text);
+    moon_buf_add_str(&broken->facts, facts);
+    if (facts.len == 0)
+        err = moon_dev_facts(text, NULL, &broken->facts);
+    if (err == MOON_OK)
+        err = moon_dev_page(moon_buf_str(&broken->facts), &broken->page);
+    if (err != MOON_OK) {
+        moon_log(MOON_LOG_WARN, "no error page: %s", moon_err_text(err));
+        broken->facts.len = broken->page.len = 0;
+    }
 }
 
-void moon_broken_answer(struct moon_exchange *x, struct moon_str error)
+void moon_broken_deinit(struct moon_broken *broken)
+{
+    moon_buf_deinit(&broken->text);
+    moon_buf_deinit(&broken->facts);
+    moon_buf_deinit(&broken->page);
+}
+
+/* The application's own policy may forbid the page's style. */
+static enum moon_err set_headers(struct moon_exchange *x)
+{
+    enum moon_err err = moon_response_set(
+        &x->res, &x->arena, MOON_STR("Cache-Control"), MOON_STR("no-store"));
+    if (err == MOON_OK)
+        err = moon_response_set(&x->res, &x->arena,
+                                MOON_STR("Content-Security-Policy"),
+                                moon_strz(moon_dev_policy));
+    return err;
+}
+
+void moon_broken_answer(struct moon_exchange *x,
+                        const struct moon_broken *broken)
 {
     struct moon_buf text = {0};
     struct moon_str accept = MOON_STR_NONE;
+    struct moon_out_body body = {.file_fd = -1};
     (void)moon_request_header(&x->req, MOON_STR("accept"), 0, &accept);
-    struct moon_str type = moon_problem_write(500, accept, error, MOON_STR_NONE,
-                                              x->request_id, &text);
-    if (moon_str_starts(type, MOON_STR("text/html"))) {
-        text.len = 0;
-        write_page(&text, error);
+    if (broken->page.len > 0 && moon_problem_prefers_html(accept)) {
+        body.bytes = moon_buf_str(&broken->page);
+        body.content_type = MOON_STR("text/html; charset=utf-8");
+    } else {
+        body.content_type = moon_problem_write(
+            500, accept, moon_buf_str(&broken->text),
+            moon_buf_str(&broken->facts), x->request_id, &text);
+        body.bytes = moon_buf_str(&text);
     }
-    struct moon_out_body body = {
-        .bytes = moon_buf_str(&text), .content_type = type, .file_fd = -1};
     x->res.status = 500;
+    if (set_headers(x) != MOON_OK)
+        moon_log(MOON_LOG_WARN, "no memory for the headers of an error");
     (void)x->ops->respond(x, &body);
     moon_buf_deinit(&text);
 }

@@ -307,6 +307,8 @@ static void answer_ready(const struct moon_master *master,
         why = "draining\n";
     else if (moon_supervise_ready(master, 0) == 0)
         why = "no worker serves\n";
+    else if (master->current->generation == 0)
+        why = "the code does not load\n";
     else
         status = 200;
     respond(x, status, moon_strz(why), text_type);
@@ -534,7 +536,7 @@ static void on_server_closed(void *ctx)
     struct moon_admin *admin = ctx;
     moon_buf_deinit(&admin->news_text);
     moon_buf_deinit(&admin->requests_text);
-    moon_buf_deinit(&admin->disk.text);
+    moon_probe_deinit(&admin->disk);
     free(admin);
 }
 

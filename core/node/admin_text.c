@@ -14,7 +14,7 @@ static const char *node_state(const struct moon_master *master)
     case MOON_MASTER_STARTING:
         return "starting";
     case MOON_MASTER_RUNNING:
-        return "ready";
+        return master->broken.whyz != NULL ? "broken" : "ready";
     case MOON_MASTER_DRAINING:
         return "draining";
     }
@@ -120,6 +120,11 @@ void moon_admin_status_json(const struct moon_master *master,
         add_jsonz(out, master->fallback_why);
     else
         moon_buf_addz(out, "null");
+    moon_buf_addz(out, ",\"broken\":");
+    if (master->broken.whyz != NULL)
+        add_jsonz(out, master->broken.whyz);
+    else
+        moon_buf_addz(out, "null");
     add_reload_json(master, out);
     moon_buf_addz(out, ",\"disk_differs\":");
     moon_buf_addz(out, disk->state == MOON_DISK_UNKNOWN ? "null"
@@ -183,6 +188,9 @@ static void add_node_lines(const struct moon_master *master,
     if (master->fallback_why != NULL)
         moon_buf_printf(out, "fallback     the code on disk failed: %s\n",
                         master->fallback_why);
+    if (master->broken.whyz != NULL)
+        moon_buf_printf(out, "broken       every request gets this error: %s\n",
+                        master->broken.whyz);
     moon_buf_printf(out, "disk         %s", disk_text(disk));
     if (disk->what.len > 0)
         moon_buf_printf(out, ": %.*s", MOON_STR_ARG(disk->what));

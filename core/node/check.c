@@ -107,7 +107,7 @@ static int check_with(const struct moon_node_options *options,
     else if (probe.mode == MOON_PROBE_ROUTE)
         check.ok = check.ok && check.probe.count > 0;
     moon_release_unref(moon_probe_take_release(&check.probe));
-    moon_buf_deinit(&check.probe.text);
+    moon_probe_deinit(&check.probe);
     moon_buf_deinit(&error);
     moon_config_destroy(config);
     moon_app_paths_deinit(&paths);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -178,4 +179,29 @@ int moon_control_memfd(const char *namez, struct moon_str bytes)
     (void)fcntl(fd, F_ADD_SEALS,
                 F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL);
     return fd;
+}
+
+enum moon_err moon_control_read_memfd(int fd, size_t max, struct moon_buf *out)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return moon_err_from_errno(errno);
+    if (!S_ISREG(st.st_mode))
+        return MOON_EPROTO;
+    if (st.st_size < 0 || (uint64_t)st.st_size > max)
+        return MOON_ETOO_BIG;
+    size_t size = (size_t)st.st_size, at = 0;
+    char *to = moon_buf_reserve(out, size);
+    if (to == NULL)
+        return MOON_ENOMEM;
+    while (at < size) {
+        ssize_t n = pread(fd, to + at, size - at, (off_t)at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? moon_err_from_errno(errno) : MOON_EPROTO;
+        at += (size_t)n;
+    }
+    out->len += size;
+    return MOON_OK;
 }

@@ -7,6 +7,7 @@
 #ifndef MOON_NODE_CONTROL_H
 #define MOON_NODE_CONTROL_H
 
+#include "base/buf.h"
 #include "base/compiler.h"
 #include "base/errcode.h"
 #include "base/str.h"
@@ -19,7 +20,8 @@ enum moon_control_type {
     MOON_CONTROL_DRAIN,       /* finish, then exit */
     MOON_CONTROL_REOPEN_LOGS,
     MOON_CONTROL_REQUESTS, /* list what is in flight */
-    MOON_CONTROL_BROKEN,   /* --dev: answer everything with this error */
+    MOON_CONTROL_BROKEN,   /* --dev: answer everything with this error; facts
+                              fd, if there are more (vm/dev_report.h) */
     /* worker to master */
     MOON_CONTROL_READY,     /* serves its first generation */
     MOON_CONTROL_PREPARED,  /* vote: yes */
@@ -31,7 +33,7 @@ enum moon_control_type {
     MOON_CONTROL_PROBE_CONFIG, /* archive and config fd; text: app directory */
     MOON_CONTROL_PROBE_OK,     /* final archive fd; count: routes, or whether
                                   one takes the request that was asked about */
-    MOON_CONTROL_PROBE_FAILED, /* text: the error */
+    MOON_CONTROL_PROBE_FAILED, /* text: the error; --dev: facts fd */
     MOON_CONTROL_PROBE_DISK,   /* count: does the disk differ? text: how */
     MOON_CONTROL_PROBE_TEST,   /* count: enum moon_test_event; txn: its number;
                                   generation: of an END, nanoseconds */
@@ -69,5 +71,9 @@ int moon_control_msg_take_fd(struct moon_control_msg *msg, int index);
 
 /* Bytes that are too long for a packet, as a sealed memfd; -1 on failure. */
 int moon_control_memfd(const char *namez, struct moon_str bytes);
+/* Appends what lies in a received one. Checked: it may come from a process that
+ * ran foreign code. MOON_ETOO_BIG if it is longer than `max`. */
+MOON_MUST_CHECK enum moon_err moon_control_read_memfd(int fd, size_t max,
+                                                      struct moon_buf *out);
 
 #endif

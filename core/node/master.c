@@ -214,6 +214,7 @@ int moon_node_run(const struct moon_node_options *options)
                                   .keep_fd = -1,
                                   .shm_fd = -1,
                                   .region_fd = -1};
+    master.broken.facts_fd = -1;
     master.started_ms = moon_clock_ms();
     struct moon_buf error = {0};
     if (moon_app_paths_init(&master.paths, options, &error) != MOON_OK) {

@@ -66,6 +66,7 @@ struct moon_place {
 enum moon_reload_kind {
     MOON_RELOAD_START,
     MOON_RELOAD_FALLBACK, /* start from the newest kept snapshot */
+    MOON_RELOAD_BROKEN,   /* --dev: start without code that loads */
     MOON_RELOAD_DISK,
     MOON_RELOAD_ROLLBACK,
 };
@@ -111,7 +112,7 @@ struct moon_listener {
 
 enum moon_master_state {
     MOON_MASTER_STARTING,
-    MOON_MASTER_RUNNING,
+    MOON_MASTER_RUNNING, /* reloads are taken, also if nothing loads yet */
     MOON_MASTER_DRAINING,
 };
 
@@ -139,6 +140,10 @@ struct moon_master {
     struct moon_release *fixed; /* the first one: restart-only keys */
     struct moon_release *current;
     char *fallback_why; /* set while a kept snapshot serves */
+    struct {
+        char *whyz;   /* --dev: set while the code on disk does not load */
+        int facts_fd; /* what is known besides, or -1 */
+    } broken;
     struct moon_place places[MOON_WORKERS_MAX];
     uint32_t place_count;
     uint32_t live_children; /* not yet freed */
@@ -171,8 +176,6 @@ void moon_supervise_tick(struct moon_master *master);
 bool moon_supervise_reaped(struct moon_master *master, pid_t pid, int status);
 enum moon_err moon_supervise_send(struct moon_child *child,
                                   enum moon_control_type type, uint64_t txn);
-/* --dev: it shows this error instead of the old code's answers. */
-void moon_supervise_tell_broken(struct moon_child *child, struct moon_str why);
 /* Asks it to build the release. */
 void moon_supervise_prepare(struct moon_child *child,
                             struct moon_release *release, uint64_t txn);
@@ -211,6 +214,16 @@ void moon_admin_requests_text(struct moon_master *master, uint32_t slot,
 bool moon_admin_is_busy(struct moon_master *master);
 bool moon_admin_reaped(struct moon_master *master, pid_t pid, int status);
 void moon_admin_close(struct moon_master *master);
+
+/* ---- dev_broken.c: --dev, while the code on disk does not load ---- */
+/* All workers answer with this, and with the facts that the probe sent. */
+void moon_dev_broken_set(struct moon_master *master, struct moon_str why);
+/* The code loads; the workers see that themselves when they commit it. */
+void moon_dev_broken_clear(struct moon_master *master);
+/* One that is not known to know it. */
+void moon_dev_broken_tell(struct moon_child *child);
+/* At start: listens, and shows the error. False if that cannot be. */
+bool moon_dev_broken_start(struct moon_master *master, struct moon_str why);
 
 /* ---- dev_watch.c ---- */
 void moon_dev_watch_open(struct moon_master *master);

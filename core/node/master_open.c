@@ -262,7 +262,8 @@ void moon_master_close(struct moon_master *master)
     free(master->pid_pathz);
     free(master->fallback_why);
     free(master->reload.last_text);
-    moon_buf_deinit(&master->reload.probe.text);
+    moon_probe_deinit(&master->reload.probe);
+    moon_dev_broken_clear(master);
     moon_release_unref(master->fixed);
     moon_release_unref(master->current);
 }

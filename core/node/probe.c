@@ -52,6 +52,13 @@ static void finish_if_over(struct moon_probe *probe)
     uv_close((uv_handle_t *)&probe->timer, on_closed);
 }
 
+static void drop_facts(struct moon_probe *probe)
+{
+    if (probe->has_facts)
+        (void)close(probe->facts_fd);
+    probe->has_facts = false;
+}
+
 static void fail(struct moon_probe *probe, struct moon_str text)
 {
     probe->has_result = probe->failed = true;
@@ -112,8 +119,12 @@ static void handle(struct moon_probe *probe, struct moon_control_msg *msg)
         take_result(probe, msg);
         break;
     case MOON_CONTROL_PROBE_FAILED:
-        if (!probe->has_result)
-            fail(probe, msg->text);
+        if (probe->has_result)
+            break;
+        fail(probe, msg->text);
+        drop_facts(probe);
+        probe->has_facts = msg->fds[0] >= 0;
+        probe->facts_fd = moon_control_msg_take_fd(msg, 0);
         break;
     case MOON_CONTROL_PROBE_DISK:
         probe->has_result = true;
@@ -202,6 +213,7 @@ enum moon_err moon_probe_start(struct moon_probe *probe, uv_loop_t *loop,
     probe->has_result = probe->failed = probe->timed_out = false;
     probe->kept = false;
     probe->text.len = 0;
+    drop_facts(probe);
     probe->count = 0;
     probe->loop = loop;
     probe->timeout_ms = timeout_ms;
@@ -243,4 +255,17 @@ struct moon_release *moon_probe_take_release(struct moon_probe *probe)
     struct moon_release *release = probe->release;
     probe->release = NULL;
     return release;
+}
+
+int moon_probe_take_facts(struct moon_probe *probe)
+{
+    int fd = probe->has_facts ? probe->facts_fd : -1;
+    probe->has_facts = false;
+    return fd;
+}
+
+void moon_probe_deinit(struct moon_probe *probe)
+{
+    moon_buf_deinit(&probe->text);
+    drop_facts(probe);
 }

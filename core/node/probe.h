@@ -57,7 +57,9 @@ struct moon_probe {
     bool kept; /* the snapshot is in the keep's temporary file */
     struct moon_release *release; /* from the config message on; owned */
     struct moon_buf text;         /* error, or warnings */
-    uint32_t count;               /* routes; or "differs" */
+    bool has_facts;
+    int facts_fd;   /* --dev: more about the error; owned, if has_facts */
+    uint32_t count; /* routes; or "differs" */
     uv_poll_t poll;
     uv_timer_t timer;
     uint32_t open_handles;
@@ -76,6 +78,9 @@ struct moon_probe {
     uint64_t timeout_ms;
 };
 
+/* A zeroed one is ready to start; after the last use it is deinited. */
+void moon_probe_deinit(struct moon_probe *probe);
+
 /* Callbacks and ctx are set by the caller before. */
 MOON_MUST_CHECK enum moon_err moon_probe_start(
     struct moon_probe *probe, uv_loop_t *loop,
@@ -85,6 +90,8 @@ bool moon_probe_reaped(struct moon_probe *probe, pid_t pid, int status);
 /* Kills it; on_done still comes. */
 void moon_probe_kill(struct moon_probe *probe);
 struct moon_release *moon_probe_take_release(struct moon_probe *probe);
+/* What a failed one knew besides the text; the caller closes it. Or -1. */
+int moon_probe_take_facts(struct moon_probe *probe);
 
 /* The child's side; never returns. */
 MOON_NORETURN void moon_probe_main(int fd,

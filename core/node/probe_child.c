@@ -12,6 +12,7 @@
 #include "state/commons.h"
 #include "vm/budget.h"
 #include "vm/coverage.h"
+#include "vm/dev_report.h"
 #include "vm/vm.h"
 
 #include <stdio.h>
@@ -25,6 +26,7 @@ struct child {
     int fd;
     const struct moon_probe_options *options;
     struct moon_buf error, dir, warnings;
+    struct moon_buf facts; /* --dev: about the failure */
     int archive_fd, temp_fd;
     struct moon_archive *archive;
     struct moon_config *config;
@@ -37,22 +39,36 @@ struct child {
     enum moon_err start_err;
 };
 
-static void send_text(const struct child *child, uint32_t type,
-                      struct moon_str text, uint32_t count)
+static void send_msg(const struct child *child,
+                     const struct moon_control_msg *msg)
 {
-    struct moon_control_msg msg;
-    moon_control_msg_init(&msg, type);
-    msg.text = text;
-    msg.count = count;
-    if (moon_control_send(child->fd, &msg) != MOON_OK)
+    if (moon_control_send(child->fd, msg) != MOON_OK)
         _exit(1);
+}
+
+/* --dev: what the VM has not told itself, from the text. */
+static int make_facts(struct child *child)
+{
+    struct moon_buf *facts = &child->facts;
+    if (!child->options->node->dev)
+        return -1;
+    if (facts->len == 0 && moon_dev_facts(moon_buf_str(&child->error),
+                                          child->archive, facts) != MOON_OK)
+        return -1;
+    return facts->failed
+               ? -1
+               : moon_control_memfd("moonshine-facts", moon_buf_str(facts));
 }
 
 MOON_NORETURN static void give_up(struct child *child)
 {
+    struct moon_control_msg msg;
     if (child->error.len == 0)
         moon_buf_addz(&child->error, "out of memory");
-    send_text(child, MOON_CONTROL_PROBE_FAILED, moon_buf_str(&child->error), 0);
+    moon_control_msg_init(&msg, MOON_CONTROL_PROBE_FAILED);
+    msg.text = moon_buf_str(&child->error);
+    msg.fds[0] = make_facts(child);
+    send_msg(child, &msg);
     moon_coverage_write();
     _exit(1);
 }
@@ -158,8 +174,7 @@ static void send_config(struct child *child)
     msg.text = moon_buf_str(&child->dir);
     msg.fds[0] = child->archive_fd;
     msg.fds[1] = fd;
-    if (moon_control_send(child->fd, &msg) != MOON_OK)
-        _exit(1);
+    send_msg(child, &msg);
     (void)close(fd);
 }
 
@@ -244,6 +259,7 @@ static void load_app(struct child *child)
         .check_socketz = socket_fd >= 0 ? socketz : NULL,
         .watch = watch,
         .test = testing ? moon_test_child_options(child->options->test) : NULL,
+        .report = child->options->node->dev ? &child->facts : NULL,
     };
     if (chdir(child->dir.ptr) != 0)
         moon_log(MOON_LOG_DEBUG, "cannot enter %s", child->dir.ptr);
@@ -324,8 +340,11 @@ MOON_NORETURN static void compare_disk(struct child *child)
         .configz = o->paths->configz,
     };
     struct moon_buf what = {0};
-    bool differs = moon_snapshot_differs(&source, o->serving->archive, &what);
-    send_text(child, MOON_CONTROL_PROBE_DISK, moon_buf_str(&what), differs);
+    struct moon_control_msg msg;
+    moon_control_msg_init(&msg, MOON_CONTROL_PROBE_DISK);
+    msg.count = moon_snapshot_differs(&source, o->serving->archive, &what);
+    msg.text = moon_buf_str(&what);
+    send_msg(child, &msg);
     _exit(0);
 }
 
@@ -347,8 +366,7 @@ static void report_ok(struct child *child)
                     : moon_vm_app(child->vm)->route_count;
     msg.text = moon_buf_str(&child->warnings);
     msg.fds[0] = child->archive_fd;
-    if (moon_control_send(child->fd, &msg) != MOON_OK)
-        _exit(1);
+    send_msg(child, &msg);
 }
 
 void moon_probe_main(int fd, const struct moon_probe_options *options)

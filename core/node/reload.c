@@ -33,7 +33,8 @@ static uint64_t vote_ms(const struct moon_release *release)
 static bool is_start(const struct moon_reload *reload)
 {
     return reload->kind == MOON_RELOAD_START ||
-           reload->kind == MOON_RELOAD_FALLBACK;
+           reload->kind == MOON_RELOAD_FALLBACK ||
+           reload->kind == MOON_RELOAD_BROKEN;
 }
 
 /* ---- the end ---- */
@@ -88,11 +89,25 @@ static void end(struct moon_master *master, bool ok, struct moon_str text)
     }
 }
 
+/* --dev: the workers are up, and show the error. */
+static void succeed_broken(struct moon_master *master)
+{
+    master->state = MOON_MASTER_RUNNING;
+    moon_log(MOON_LOG_WARN,
+             "every request is answered with this error until a version is "
+             "saved that loads");
+    end(master, false, moon_strz(master->broken.whyz));
+}
+
 static void succeed(struct moon_master *master)
 {
     struct moon_buf text = {0};
+    if (master->reload.kind == MOON_RELOAD_BROKEN) {
+        succeed_broken(master);
+        return;
+    }
     describe_success(master, &text);
-    bool start = is_start(&master->reload);
+    bool start = moon_shm_get32(&master->shm->node_state) == MOON_NODE_STARTING;
     if (start) {
         master->state = MOON_MASTER_RUNNING;
         moon_shm_set32(&master->shm->node_state, MOON_NODE_READY);
@@ -131,7 +146,8 @@ static void fail_start(struct moon_master *master, struct moon_str why)
     master->reload.phase = MOON_RELOAD_IDLE;
     moon_release_unref(master->reload.release);
     master->reload.release = NULL;
-    if (was_start && moon_reload_try_fallback(master, why))
+    if (was_start && (moon_reload_try_fallback(master, why) ||
+                      moon_dev_broken_start(master, why)))
         return;
     moon_log(MOON_LOG_ERROR, "cannot start: %.*s", MOON_STR_ARG(why));
     master->exit_code = 1;
@@ -146,19 +162,23 @@ static void fail(struct moon_master *master, struct moon_str why)
         fail_start(master, why);
         return;
     }
+    /* If more was saved meanwhile, that may mend it at once. */
+    if (master->options->dev && !reload->queued)
+        moon_dev_broken_set(master, why);
     for (uint32_t i = 0; i < master->place_count; i++) {
         struct moon_child *child = master->places[i].child;
-        if (child != NULL && master->options->dev)
-            moon_supervise_tell_broken(child, why);
         if (child == NULL || child->prepare_txn != reload->txn)
             continue;
         child->prepare_txn = 0;
         (void)moon_supervise_send(child, MOON_CONTROL_DROP, reload->txn);
     }
-    moon_log(MOON_LOG_ERROR, "%s failed, generation %llu stays: %.*s",
-             reload->kind == MOON_RELOAD_ROLLBACK ? "rollback" : "reload",
-             (unsigned long long)master->current->generation,
-             MOON_STR_ARG(why));
+    if (master->current->generation == 0)
+        moon_log(MOON_LOG_ERROR, "reload failed: %.*s", MOON_STR_ARG(why));
+    else
+        moon_log(MOON_LOG_ERROR, "%s failed, generation %llu stays: %.*s",
+                 reload->kind == MOON_RELOAD_ROLLBACK ? "rollback" : "reload",
+                 (unsigned long long)master->current->generation,
+                 MOON_STR_ARG(why));
     end(master, false, why);
 }
 
@@ -174,7 +194,8 @@ static void note_generation(struct moon_master *master)
 static void keep_committed(struct moon_master *master)
 {
     struct moon_reload *reload = &master->reload;
-    if (reload->kind == MOON_RELOAD_FALLBACK || master->keep_fd < 0)
+    if (reload->kind == MOON_RELOAD_FALLBACK ||
+        reload->kind == MOON_RELOAD_BROKEN || master->keep_fd < 0)
         return;
     if (reload->kind == MOON_RELOAD_ROLLBACK) {
         moon_keep_drop(master->keep_fd, 1);
@@ -234,6 +255,7 @@ static void commit(struct moon_master *master)
     moon_release_unref(master->current);
     master->current = moon_release_ref(reload->release);
     note_generation(master);
+    moon_dev_broken_clear(master);
     if (reload->kind == MOON_RELOAD_DISK) {
         free(master->fallback_why);
         master->fallback_why = NULL;
@@ -300,6 +322,12 @@ static void start_workers(struct moon_master *master)
     for (uint32_t i = 0; i < master->place_count; i++)
         if (master->places[i].child == NULL)
             moon_supervise_spawn(master, i);
+}
+
+void moon_reload_start_broken(struct moon_master *master)
+{
+    master->reload.kind = MOON_RELOAD_BROKEN;
+    start_workers(master);
 }
 
 /* ---- the probe ---- */
@@ -390,6 +418,7 @@ void moon_reload_child_ready(struct moon_child *child)
         moon_supervise_drain(child);
         return;
     }
+    moon_dev_broken_tell(child);
     if (master->reload.phase != MOON_RELOAD_VOTING)
         catch_up(child);
     if (master->reload.phase == MOON_RELOAD_COMMITTING)
@@ -438,6 +467,7 @@ void moon_reload_child_committed(struct moon_child *child)
     struct moon_master *master = child->master;
     child->prepare_txn = 0;
     child->generation = master->current->generation;
+    moon_dev_broken_tell(child);
     if (master->reload.phase == MOON_RELOAD_COMMITTING)
         check_committed(master);
 }

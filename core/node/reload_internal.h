@@ -1,11 +1,13 @@
-/* Between reload.c (the transaction) and reload_request.c (who asks for one,
- * and what it falls back on). Private to them. */
+/* Between reload.c (the transaction), reload_request.c (who asks for one, and
+ * what it falls back on) and dev_broken.c. Private to them. */
 #ifndef MOON_NODE_RELOAD_INTERNAL_H
 #define MOON_NODE_RELOAD_INTERNAL_H
 
 #include "node/master_internal.h"
 
 void moon_reload_begin(struct moon_master *master, enum moon_reload_kind kind);
+/* Starts workers on reload.release, which has no routes: they show an error. */
+void moon_reload_start_broken(struct moon_master *master);
 
 /* At start: serve the newest kept snapshot instead; false if there is none. */
 bool moon_reload_try_fallback(struct moon_master *master, struct moon_str why);

@@ -38,6 +38,13 @@ void moon_reload_request(struct moon_master *master, enum moon_reload_kind kind,
         refuse(done, ctx, MOON_STR("the node is shutting down"));
         return;
     }
+    if (kind == MOON_RELOAD_ROLLBACK && master->current != NULL &&
+        master->current->generation == 0) {
+        refuse(done, ctx,
+               MOON_STR("nothing has been served yet: save a version that "
+                        "loads"));
+        return;
+    }
     if (reload->phase == MOON_RELOAD_IDLE &&
         (first || master->state == MOON_MASTER_RUNNING)) {
         if (!add_waiter(&reload->waiters, done, ctx))

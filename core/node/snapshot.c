@@ -265,6 +265,40 @@ static enum moon_err real_path(int dir_fd, struct moon_buf *out)
     return MOON_OK;
 }
 
+/* The first file that might have been meant as the application. */
+static void suggest_file(const char *dirz, struct moon_buf *error)
+{
+    DIR *dir = opendir(dirz);
+    const struct dirent *entry;
+    while (dir != NULL && (entry = readdir(dir)) != NULL) {
+        if (entry->d_name[0] == '.' || !ends_in_lua(entry->d_name) ||
+            strcmp(entry->d_name, "config.lua") == 0)
+            continue;
+        moon_buf_printf(error,
+                        "\nThere is %s; to serve that: moonshine run %s/%s",
+                        entry->d_name, dirz, entry->d_name);
+        break;
+    }
+    if (dir != NULL)
+        (void)closedir(dir);
+}
+
+/* Somebody's first minute. */
+static void explain_missing(const struct moon_snapshot_source *source,
+                            struct moon_buf *error)
+{
+    moon_buf_printf(error,
+                    "there is no %s in %s\nAn application is a directory "
+                    "with an app.lua. The smallest one:\n\n"
+                    "    local moonshine = require \"moonshine\"\n"
+                    "    local app = moonshine.app()\n"
+                    "    app:get(\"/\", function() return \"Hello, "
+                    "World!\\n\" end)\n"
+                    "    return app\n",
+                    source->app_filez, source->app_dirz);
+    suggest_file(source->app_dirz, error);
+}
+
 enum moon_err moon_snapshot_take(const struct moon_snapshot_source *source,
                                  int *fd, struct moon_buf *real_dir,
                                  struct moon_buf *error)
@@ -282,8 +316,12 @@ enum moon_err moon_snapshot_take(const struct moon_snapshot_source *source,
         if (faccessat(app_fd, source->app_filez, R_OK, AT_EACCESS) < 0) {
             int sys = errno;
             (void)close(app_fd);
-            moon_buf_printf(error, "no application there: %s/%s: %s",
-                            source->app_dirz, source->app_filez, strerror(sys));
+            if (sys == ENOENT)
+                explain_missing(source, error);
+            else
+                moon_buf_printf(error, "no application there: %s/%s: %s",
+                                source->app_dirz, source->app_filez,
+                                strerror(sys));
             return moon_err_from_errno(sys);
         }
         real_dir->len = 0;

@@ -42,6 +42,8 @@ MOON_NORETURN static void become_worker(struct moon_master *master,
         .app_filez = master->paths.filez,
         .nodez = master->namez,
         .dev = master->options->dev,
+        .broken_whyz = master->broken.whyz,
+        .broken_facts_fd = master->broken.facts_fd,
     };
     moon_worker_main(&options);
 }
@@ -163,9 +165,10 @@ void moon_supervise_spawn(struct moon_master *master, uint32_t place)
         return;
     }
     moon_shm_reset_slot(&master->shm->slots[place]);
-    int keep[MOON_LISTEN_MAX + 1];
+    int keep[MOON_LISTEN_MAX + 2];
     size_t keep_count = 0;
     keep[keep_count++] = fds[1];
+    keep[keep_count++] = master->broken.facts_fd;
     for (uint32_t i = 0; i < master->listener_count; i++)
         keep[keep_count++] = master->listeners[i].fd;
     pid_t pid = moon_process_fork(keep, keep_count);
@@ -271,15 +274,6 @@ enum moon_err moon_supervise_send(struct moon_child *child,
         moon_log(MOON_LOG_ERROR, "cannot reach worker %u: %s", child->slot + 1,
                  moon_err_text(err));
     return err;
-}
-
-void moon_supervise_tell_broken(struct moon_child *child, struct moon_str why)
-{
-    struct moon_control_msg msg;
-    moon_control_msg_init(&msg, MOON_CONTROL_BROKEN);
-    msg.text = why;
-    if (child->fd_open && moon_control_send(child->fd, &msg) != MOON_OK)
-        moon_log(MOON_LOG_DEBUG, "worker %u was not told", child->slot + 1);
 }
 
 void moon_supervise_prepare(struct moon_child *child,

@@ -351,7 +351,7 @@ bool moon_test_run(struct moon_test_run *run)
         run->files[i].done = true;
     run->not_run = run->file_count - runner.next_file + runner.unloaded;
     for (uint32_t i = 0; i < runner.slot_count; i++)
-        moon_buf_deinit(&runner.slots[i].probe.text);
+        moon_probe_deinit(&runner.slots[i].probe);
     free(runner.slots);
     return true;
 }

@@ -15,7 +15,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-enum { BEAT_MS = 100, TEND_BEATS = 20 };
+enum { BEAT_MS = 100, TEND_BEATS = 20, FACTS_MAX = 4 << 20 };
 
 void moon_worker_send(struct moon_worker *worker,
                       const struct moon_control_msg *msg)
@@ -51,10 +51,23 @@ static void use_config(struct moon_worker *worker)
                                 worker->o->dev, NULL);
 }
 
+/* --dev: every request gets this error; empty: no more. */
+static void show_error(struct moon_worker *worker, struct moon_str why,
+                       int facts_fd)
+{
+    struct moon_buf facts = {0};
+    if (facts_fd >= 0 &&
+        moon_control_read_memfd(facts_fd, FACTS_MAX, &facts) != MOON_OK)
+        facts.len = 0;
+    moon_app_handler_set_broken(worker->handler, why, moon_buf_str(&facts));
+    moon_buf_deinit(&facts);
+}
+
 static bool commit(struct moon_worker *worker, uint64_t txn)
 {
     if (!moon_generations_commit(worker->generations, txn))
         return false;
+    show_error(worker, MOON_STR_NONE, -1);
     use_config(worker);
     moon_shm_set(&worker->slot->generation,
                  moon_generations_current(worker->generations)->number);
@@ -64,6 +77,11 @@ static bool commit(struct moon_worker *worker, uint64_t txn)
 /* The first generation is up: from now on we serve. */
 static void start_serving(struct moon_worker *worker)
 {
+    if (worker->o->broken_whyz != NULL)
+        show_error(worker, moon_strz(worker->o->broken_whyz),
+                   worker->o->broken_facts_fd);
+    if (worker->o->broken_facts_fd >= 0)
+        (void)close(worker->o->broken_facts_fd);
     for (uint32_t i = 0; i < worker->o->listen_count; i++) {
         enum moon_err err =
             moon_server_listen(worker->server, worker->o->listen_fds[i]);
@@ -167,7 +185,7 @@ static void obey(struct moon_worker *worker, struct moon_control_msg *msg)
             moon_log(MOON_LOG_ERROR, "cannot open the log file again");
         break;
     case MOON_CONTROL_BROKEN:
-        moon_app_handler_set_broken(worker->handler, msg->text);
+        show_error(worker, msg->text, msg->fds[0]);
         break;
     case MOON_CONTROL_REQUESTS:
         if (worker->server != NULL)

@@ -29,6 +29,10 @@ struct moon_worker_options {
     const struct moon_config *fixed; /* the restart-only keys */
     const char *app_filez, *nodez;
     bool dev;
+    /* --dev: the code on disk does not load; or NULL. The descriptor, or -1, is
+     * the worker's. */
+    const char *broken_whyz;
+    int broken_facts_fd;
 };
 
 MOON_NORETURN void moon_worker_main(const struct moon_worker_options *options);
