@@ -23,9 +23,11 @@ set(MOONSHINE_LUA_FILES
   moonshine/fail.lua
   moonshine/failure.lua
   moonshine/fault.lua
+  moonshine/foreign.lua
   moonshine/form.lua
   moonshine/freeze.lua
   moonshine/guard.lua
+  moonshine/hint.lua
   moonshine/init.lua
   moonshine/jobs.lua
   moonshine/json.lua

@@ -309,16 +309,19 @@ static void warn_slow(const struct moon_task *task, uint64_t ms)
     char where[128] = "";
     find_line(task, where, sizeof(where));
     if (x == NULL || x->route == NULL)
-        moon_log(MOON_LOG_WARN,
-                 "slow slice: %llu ms without yielding in a task%s",
-                 (unsigned long long)ms, where);
+        moon_log(
+            MOON_LOG_WARN,
+            "slow slice: %llu ms without yielding, while nobody else ran on "
+            "this worker, in a task%s",
+            (unsigned long long)ms, where);
     else
-        moon_log(MOON_LOG_WARN,
-                 "slow slice: %llu ms without yielding, route %.*s (%.*s)%s, "
-                 "request %.*s",
-                 (unsigned long long)ms, MOON_STR_ARG(x->route->pattern),
-                 MOON_STR_ARG(x->route->source), where,
-                 MOON_STR_ARG(x->request_id));
+        moon_log(
+            MOON_LOG_WARN,
+            "slow slice: %llu ms without yielding, while nobody else ran on "
+            "this worker: route %.*s (%.*s)%s, "
+            "request %.*s",
+            (unsigned long long)ms, MOON_STR_ARG(x->route->pattern),
+            MOON_STR_ARG(x->route->source), where, MOON_STR_ARG(x->request_id));
 }
 
 /* For the message of a task that took too long. */

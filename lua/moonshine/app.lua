@@ -14,7 +14,8 @@ local function unknown(key)
             names[name] = true
         end
     end
-    fault.raise("an app has no method '%s'%s", tostring(key), fault.hint(key, names))
+    fault.raise("an app has no method '%s'%s", tostring(key),
+        fault.hint(key, names, fault.instead("app", key)))
 end
 
 M.metatable = {

@@ -98,7 +98,7 @@ local function run_fail(slot, number, kind, value, traceback)
         return
     end
     local trace = fault.trim(traceback or "")
-    local message = fail.safe_tostring(value)
+    local message = fail.message_of(value, trace)
     local text = message .. (trace ~= "" and "\n" .. trace or "")
     if starting == number then
         starting = nil
@@ -175,13 +175,22 @@ jit.off(M.main)
 
 --- What is wrong with a load: the message, and where the application was.
 function M.explain(value)
-    local text = fail.safe_tostring(value)
     local trace = fault.trim(debug.traceback("", 2))
+    local text = fail.message_of(value, trace)
     if fail.dev then
         native.capture(value)
         report(text, trace)
     end
     return trace == "" and text or text .. "\n" .. trace
+end
+
+local function what_is(value)
+    if value == nil then
+        return "nothing"
+    elseif rawequal(value, package.loaded.moonshine) then
+        return "the module moonshine"
+    end
+    return "a " .. type(value)
 end
 
 --- Loads app.lua and what it requires; raises with file and line.
@@ -205,8 +214,10 @@ function M.load(file)
     end
     app = loader.load_file(file, text)()
     if not app_module.is(app) then
-        error(("%s: must end with `return app`, where app = moonshine.app(); it returned %s")
-            :format(file, app == nil and "nothing" or "a " .. type(app)), 0)
+        -- At its last line, which is where the mistake is.
+        local _, lines = text:gsub("\n", "\n")
+        error(("%s:%d: %s must end with `return app`, where app = moonshine.app(); it returned %s")
+            :format(file, text:sub(-1) == "\n" and lines or lines + 1, file, what_is(app)), 0)
     end
     freeze.freeze(app)
     guard.close()

@@ -25,7 +25,7 @@ local type, setmetatable = type, setmetatable
 local proceed = [[
 local function proceed_$i(c)
     if type(c) ~= "table" or c[3] ~= $i then
-        wrong(c)
+        wrong(c, info, $i)
     end
     c[3] = $i + 1
     local body, status, headers = $call
@@ -48,7 +48,7 @@ if body == nil and status == nil and c[3] > $level then
         end
     end]]
 
-local entry = [[
+local opening = [[
 return function(slot)
     local handle = handles[slot]
     if not handle then
@@ -73,14 +73,34 @@ local function fill(template, values)
     return (template:gsub("%$(%a+)", values))
 end
 
-local function wrong(c)
-    if type(c) ~= "table" or getmetatable(c) ~= context.metatable then
-        fault.raise("proceed(c) takes the context c, not a %s", type(c))
+-- Where a middleware is now; where it was defined, if a tail call left no frame.
+local function place_of(entry)
+    local level = 3
+    while true do
+        local frame = debug.getinfo(level, "lf")
+        if not frame then
+            return entry.place
+        elseif frame.func == entry.fn then
+            return entry.place:gsub("%d+$", frame.currentline)
+        end
+        level = level + 1
     end
-    fault.raise("proceed(c) may be called once")
 end
 
---- `middleware` is a list of functions; `info` is kept as the route's record.
+local function wrong(c, info, i)
+    local entry = info.middleware and info.middleware[i]
+    local place = entry and place_of(entry) .. ": " or ""
+    local name = entry and (": %s calls it"):format(respond.name_of(entry)) or ""
+    if type(c) ~= "table" or getmetatable(c) ~= context.metatable then
+        error(("%sproceed(c) takes the context c, not %s%s so"):format(place,
+            c == nil and "nil" or "a " .. type(c), name), 0)
+    end
+    error(("%sproceed(c) may be called once%s again"):format(place, name), 0)
+end
+
+--- `middleware` is a list of functions; `info` is kept as the route's record:
+--- pattern, source, scope, and (for messages) middleware, a list of {name, place,
+--- fn}, and handler, one such.
 function M.compose(middleware, handler, info)
     local count = #middleware
     local parts = { prologue }
@@ -94,7 +114,7 @@ function M.compose(middleware, handler, info)
         call = ("middleware_%d(c, proceed_%d)"):format(i, i)
         level = fill(keep, { level = i })
     end
-    parts[#parts + 1] = fill(entry, { call = call, keep = level })
+    parts[#parts + 1] = fill(opening, { call = call, keep = level })
 
     local functions = { unpack(middleware) }
     functions[count + 1] = handler

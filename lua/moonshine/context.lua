@@ -2,6 +2,7 @@
 local ffi = require "ffi"
 local failure = require "moonshine.failure"
 local fault = require "moonshine.fault"
+local hint = require "moonshine.hint"
 local respond = require "moonshine.respond"
 local stream = require "moonshine.stream"
 
@@ -15,8 +16,14 @@ local M = { methods = Context }
 M.metatable = {
     __index = Context,
     __newindex = function(_, key)
-        fault.raise("c.%s cannot be assigned; keep it with c:set(%q, value)", tostring(key),
-            tostring(key))
+        local name = tostring(key)
+        local instead = fault.instead("assigned", name)
+        if instead then
+            fault.raise("c.%s cannot be assigned: %s", name, instead)
+        elseif rawget(Context, key) then
+            fault.raise("c.%s cannot be assigned, it is a method: %s", name, hint.call_of(name))
+        end
+        fault.raise("c.%s cannot be assigned; keep it with c:set(%q, value)", name, name)
     end,
     __tostring = function(c)
         return c[1] and "context of " .. c:method() .. " " .. c:path() or "context (ended)"
@@ -24,18 +31,22 @@ M.metatable = {
     __metatable = nil,
 }
 
+hint.methods = Context
+
 setmetatable(Context, {
     __index = function(_, key)
-        fault.raise("c has no method '%s'%s", tostring(key), fault.hint(key, Context))
+        fault.raise("c has no method '%s'%s", tostring(key),
+            fault.hint(key, Context, fault.instead("context", key)))
     end,
 })
 
 --- Raises: the request is over, or `c` is not a context.
 local function dead(c)
     if type(c) ~= "table" or getmetatable(c) ~= M.metatable then
-        fault.raise("call it with a colon: c:method(...)")
+        fault.raise("%s", hint.colon(fault.where(3) or fault.route_place()))
     end
-    fault.raise("c is used after its request ended")
+    fault.raise("c is used after its request ended: take what you need from it before, such as "
+        .. "local id = c:param(\"id\")")
 end
 M.dead = dead
 

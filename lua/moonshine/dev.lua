@@ -7,7 +7,9 @@ local dev_facts = require "moonshine.dev_facts"
 local dev_page = require "moonshine.dev_page"
 local dev_request = require "moonshine.dev_request"
 local dev_value = require "moonshine.dev_value"
+local log = require "moonshine.log"
 local native = require "moonshine.native"
+local respond = require "moonshine.respond"
 local scope = require "moonshine.scope"
 local tasks = require "moonshine.tasks"
 
@@ -75,6 +77,45 @@ function M.answer(c, err, shaped_by)
         local details = native.encode_lossy(facts)
         C.moon_res_problem(handle, err.status, detail, #detail, details, #details)
     end
+end
+
+-- ---- what is no error, but hardly meant ----
+
+local stored_by = { body = "c:text, c:html or c:bytes", json = "c:json", file = "c:send_file",
+    stream = "c:stream" }
+
+local function hint_about(c, body, status)
+    local who, place = respond.who(c)
+    local more, info = c[2], c[8]
+    local stored = more and more.kind
+    if body ~= nil and stored then
+        return ("%s: %s returned a %s, so what %s has set is not sent: do one of the two"):format(
+            place or "?", who, type(body), stored_by[stored] or "a method of c")
+    elseif body ~= nil or stored then
+        return nil
+    end
+    local set = status or C.moon_res_get_status(c[1])
+    if set == 0 and info and info.middleware and info.middleware[c[3]] then
+        return ("%s: %s neither called proceed(c) nor answered, so the handler did not run: "
+            .. "answered 204; end it with return proceed(c), or answer"):format(place, who)
+    elseif set == 0 then
+        return ("%s: %s returned nothing: answered 204"):format(place or "?", who), "debug"
+    elseif set >= 400 then
+        return ("%s: %s answered %d without a body; c:fail(%d) sends one"):format(place or "?",
+            who, set, set), "debug"
+    end
+    return nil
+end
+
+local finish = respond.finish
+
+-- Before the chains are composed, which keep it.
+function respond.finish(c, body, status, headers)
+    local ok, text, level = pcall(hint_about, c, body, status)
+    if ok and text then
+        log.write(level or "warn", "hint: " .. text)
+    end
+    return finish(c, body, status, headers)
 end
 
 --- Tells the core what is known of a failure to load or to start.

@@ -3,6 +3,7 @@ local ffi = require "ffi"
 local chain = require "moonshine.chain"
 local fault = require "moonshine.fault"
 local failure = require "moonshine.failure"
+local hint = require "moonshine.hint"
 local log = require "moonshine.log"
 local native = require "moonshine.native"
 local respond = require "moonshine.respond"
@@ -28,10 +29,24 @@ local kinds_by_status = {
 }
 
 local function safe_tostring(value)
+    if type(value) == "table" and not getmetatable(value) then
+        return "error is a table: " .. require("moonshine.dev_value").describe(value)
+    elseif value == nil then
+        return "error without a message: nil"
+    end
     local ok, text = pcall(tostring, value)
     return ok and type(text) == "string" and text or "(error is a " .. type(value) .. " value)"
 end
 M.safe_tostring = safe_tostring
+
+--- The message of a value that was thrown: at the application's line, and with
+--- what to write instead if that can be told.
+function M.message_of(value, traceback)
+    local ok, text = pcall(function()
+        return hint.extend(fault.replace_place(safe_tostring(value), traceback))
+    end)
+    return ok and text or safe_tostring(value)
+end
 
 local function build(c, kind, value, traceback)
     local own = failure.is(value) and value
@@ -39,8 +54,7 @@ local function build(c, kind, value, traceback)
     return {
         kind = own and own.kind or kind,
         status = own and own.status or statuses[kind] or 500,
-        message = own and (own.message or "")
-            or fault.replace_place(safe_tostring(value), traceback),
+        message = own and (own.message or "") or M.message_of(value, traceback),
         details = own and own.details or nil,
         value = value,
         traceback = traceback,

@@ -59,26 +59,32 @@ function M.replace_place(message, traceback)
         return message
     end
     local rest = message:match("^[^\n]-%.lua:%d+: (.*)$")
-    local place = traceback:match("\n%s+([^%s:]+:%d+):")
+    local place = traceback:match("\n%s+([^%s:]+:%d+):") or M.route_place()
+    -- Only its own methods index these: they were called with a dot.
+    if rest and rest:find("^attempt to index local '[%a]+' %(a [%a]+ value%)$") then
+        rest = require("moonshine.hint").colon(place)
+    end
     return rest and (place and place .. ": " .. rest or rest) or message
 end
 
+-- How many letters are wrong; two that are swapped count as one.
 local function distance(a, b)
-    local row = {}
+    local before, above, row = {}, {}, {}
     for j = 0, #b do
-        row[j] = j
+        above[j] = j
     end
     for i = 1, #a do
-        local diagonal = row[0]
         row[0] = i
         for j = 1, #b do
-            local above = row[j]
             local cost = a:byte(i) == b:byte(j) and 0 or 1
-            row[j] = math.min(above + 1, row[j - 1] + 1, diagonal + cost)
-            diagonal = above
+            row[j] = math.min(above[j] + 1, row[j - 1] + 1, above[j - 1] + cost)
+            if i > 1 and j > 1 and a:byte(i) == b:byte(j - 1) and a:byte(i - 1) == b:byte(j) then
+                row[j] = math.min(row[j], before[j - 2] + 1)
+            end
         end
+        before, above, row = above, row, before
     end
-    return row[#b]
+    return above[#b]
 end
 
 --- The key of `names` (a table by name) that looks most like `name`, or nil.
@@ -96,10 +102,18 @@ function M.nearest(name, names)
     return best
 end
 
---- ", did you mean X?" or nothing.
-function M.hint(name, names)
+--- What to write instead of a name that is another framework's, or nil.
+function M.instead(kind, name)
+    return require("moonshine.foreign")[kind][name]
+end
+
+--- ", did you mean X?", ": what to write instead" (if that is known), or nothing.
+function M.hint(name, names, instead)
     local near = M.nearest(name, names)
-    return near and (", did you mean '%s'?"):format(near) or ""
+    if near and (not instead or instead:find(near, 1, true)) then
+        return (", did you mean '%s'?%s"):format(near, instead and " " .. instead or "")
+    end
+    return instead and ": " .. instead or ""
 end
 
 --- Raises unless every key of `options` is one of `known`.

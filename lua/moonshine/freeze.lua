@@ -17,22 +17,25 @@ M.chains = {}
 --- Their records: pattern, source, scope.
 M.records = {}
 
--- Functions of a chain; limits side by side become one.
+-- Functions of a chain, and for each the entry that it comes from; limits side
+-- by side become one.
 local function functions_of(entries)
-    local list, group = {}, nil
+    local list, origins, group = {}, {}, nil
     for _, entry in ipairs(entries) do
         if limit.is(entry.object) then
             if not group or #group == LIMITS_MAX then
                 group = {}
                 list[#list + 1] = limit.group(group)
+                origins[#list] = entry
             end
             group[#group + 1] = entry.object
         else
             group = nil
             list[#list + 1] = entry.fn
+            origins[#list] = entry
         end
     end
-    return list
+    return list, origins
 end
 
 -- Splits a chain: the numbers of limits that the core decides before Lua is
@@ -57,8 +60,9 @@ local function split_limits(entries, place)
 end
 
 local function add_chain(entries, handler, info)
-    local number = #M.chains + 1
-    M.chains[number] = chain.compose(functions_of(entries), handler, info)
+    local number, functions = #M.chains + 1, nil
+    functions, info.middleware = functions_of(entries)
+    M.chains[number] = chain.compose(functions, handler, info)
     M.records[number] = info
     return number
 end
@@ -103,7 +107,7 @@ local function add_route(app, route, by_id)
         route.dir = context.app_dir .. "/" .. route.dir
     end
     local info = { pattern = route.pattern, source = route.source, scope = route.scope,
-        session = route.session }
+        session = route.session, handler = route.handler_entry }
     if route.handler then
         route.chain_number = add_chain(route.rest, route.handler, info)
     end

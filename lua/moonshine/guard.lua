@@ -14,10 +14,35 @@ end
 
 local loaded = false
 
+-- Globals, and what the function at `level` above the caller can see besides.
+local function names_at(level)
+    local names = {}
+    for name in pairs(_G) do
+        names[name] = true
+    end
+    for i = 1, 200 do
+        local name = debug.getlocal(level + 1, i)
+        if not name then
+            break
+        end
+        names[name] = name:find("^[%a_]") and true or nil
+    end
+    local fn = debug.getinfo(level + 1, "f").func
+    for i = 1, 60 do
+        local name = debug.getupvalue(fn, i)
+        if not name then
+            break
+        end
+        names[name] = true
+    end
+    return names
+end
+
 local function on_read(_, name)
     local info = debug.getinfo(2, "S")
     if info and is_app_source(info.source) then
-        fault.raise("the global '%s' is not defined%s", tostring(name), fault.hint(name, _G))
+        fault.raise("the global '%s' is not defined%s", tostring(name),
+            fault.hint(name, names_at(2), fault.instead("globals", name)))
     end
     return nil
 end

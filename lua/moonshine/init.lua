@@ -149,9 +149,23 @@ function M.generation()
     return info.generation
 end
 
+local function names_of(module)
+    local names = {}
+    for name in pairs(module) do
+        names[#names + 1] = name
+    end
+    table.sort(names)
+    return table.concat(names, " ")
+end
+
 return setmetatable(M, {
     __index = function(_, key)
-        fault.raise("moonshine has no '%s'%s", tostring(key), fault.hint(key, M))
+        local instead = fault.hint(key, M, fault.instead("module", key))
+        fault.raise("moonshine has no '%s'%s", tostring(key),
+            instead ~= "" and instead or "; it has " .. names_of(M))
+    end,
+    __call = function()
+        fault.raise("moonshine is a module, not a function: local app = moonshine.app()")
     end,
     __newindex = function(_, key)
         fault.raise("moonshine.%s cannot be assigned", tostring(key))

@@ -3,6 +3,7 @@
 --- Code of the application and of libraries is loaded through the core, which
 --- makes its loops stoppable; the framework's own is not.
 local fault = require "moonshine.fault"
+local hint = require "moonshine.hint"
 local native = require "moonshine.native"
 
 local M = {}
@@ -12,8 +13,12 @@ local places = {
     "lua_modules/share/lua/5.1/?.lua", "lua_modules/share/lua/5.1/?/init.lua",
 }
 
+-- Where each module of the application was found.
+local files = {}
+
 -- Coroutines that are loading a module, to tell a loop from a stopped attempt.
 local loading = {}
+local order = {} -- their names, as they began
 
 --- Loads a file of the archive; raises with the syntax error.
 function M.load_file(name, text)
@@ -37,6 +42,7 @@ local function search(name)
         local file = template:gsub("%?", (path:gsub("%%", "%%%%")))
         local text = native.read_file(file)
         if text then
+            files[name] = file
             return M.load_file(file, text)
         end
         tried[#tried + 1] = "\n\tno file '" .. file .. "' in the application"
@@ -54,6 +60,40 @@ local function search(name)
     return table.concat(tried)
 end
 
+-- The module of the application that looks most like `name`, or nil.
+local function nearest_module(name)
+    local names = {}
+    for _, file in ipairs(native.list_files("")) do
+        local module = file:match("^(.*)%.lua$")
+        if module and module ~= "app" and module ~= "config" then
+            module = module:gsub("^lib/", ""):gsub("/init$", ""):gsub("/", ".")
+            names[module] = true
+        end
+    end
+    return fault.nearest(name, names)
+end
+
+-- What to do about a module that is not there.
+local function advice(name)
+    local plain = name:gsub("%.lua$", ""):gsub("^%.?/", ""):gsub("^lib[/.]", ""):gsub("/", ".")
+    if plain ~= name then
+        return (': a module is named without .lua and with dots for slashes: require "%s"')
+            :format(plain)
+    end
+    local near = nearest_module(name)
+    if near then
+        return (", did you mean '%s'?"):format(near)
+    end
+    local first = name:match("^[^.]*")
+    local instead = fault.instead("modules", first)
+    if instead then
+        return ": " .. instead
+    end
+    return (": if it is yours, it goes to %s.lua or lib/%s.lua; from LuaRocks: luarocks install "
+        .. "--lua-version 5.1 --tree lua_modules %s"):format(name:gsub("%.", "/"),
+        (name:gsub("%.", "/")), fault.instead("rocks", first) or first)
+end
+
 local function find(name)
     local tried = {}
     for _, loader in ipairs(package.loaders) do
@@ -64,7 +104,30 @@ local function find(name)
             tried[#tried + 1] = found
         end
     end
-    fault.raise("module '%s' not found:%s", name, (table.concat(tried):gsub("%%", "%%%%")))
+    fault.raise("module '%s' not found%s%s", name, advice(name), table.concat(tried))
+end
+
+-- "a requires b, which requires a".
+local function circle(name, me)
+    local parts, began = {}, false
+    for _, module in ipairs(order) do
+        began = began or module == name
+        if began and loading[module] == me then
+            parts[#parts + 1] = module
+        end
+    end
+    parts[#parts + 1] = name
+    return table.concat(parts, " requires ", 1, 2)
+        .. (parts[3] and ", which requires " .. table.concat(parts, ", which requires ", 3) or "")
+end
+
+local function forget(name)
+    for i = #order, 1, -1 do
+        if order[i] == name then
+            table.remove(order, i)
+            return
+        end
+    end
 end
 
 --- require: nothing stays half loaded when loading fails or is stopped.
@@ -76,14 +139,18 @@ function M.require(name)
         return value
     end
     local other = loading[name]
-    if other and coroutine.status(other) ~= "dead" then
-        fault.raise("module '%s' is being loaded: it requires itself, or another request is at it",
-            name)
+    local me = coroutine.running() or M.no_coroutine
+    if other == me then
+        fault.raise("module '%s' requires itself: %s", name, circle(name, me))
+    elseif other and coroutine.status(other) ~= "dead" then
+        fault.raise("module '%s' is being loaded by another request", name)
     end
     local fn = find(name)
-    loading[name] = coroutine.running() or M.no_coroutine
+    loading[name] = me
+    order[#order + 1] = name
     local ok, result = pcall(fn, name)
     loading[name] = nil
+    forget(name)
     if not ok then
         error(result, 0)
     end
@@ -91,6 +158,7 @@ function M.require(name)
         loaded[name] = result
     elseif loaded[name] == nil then
         loaded[name] = true
+        hint.returned_nothing[name] = files[name]
     end
     return loaded[name]
 end

@@ -4,6 +4,7 @@
 --- application may do with it is a method. See `FIELDS`.
 local ffi = require "ffi"
 local failure = require "moonshine.failure"
+local hint = require "moonshine.hint"
 local native = require "moonshine.native"
 local stream = require "moonshine.stream"
 local wait = require "moonshine.wait"
@@ -28,18 +29,54 @@ M.FIELDS = 8
 --- Stands for a nil body in place 4, which would not be a field.
 M.NOTHING = {}
 
-local function result_error(c, message)
-    local info = c[8]
-    local source = info and info.source
-    error(failure.new("result", 500, (source and source .. ": " or "") .. message), 0)
+--- What a middleware is called in messages.
+function M.name_of(entry)
+    return entry.name == entry.place and "a middleware" or "the middleware " .. entry.name
 end
-M.result_error = result_error
+
+--- Who answered: the handler, or the middleware that did not call proceed. Its
+--- name for messages, and its place or nil.
+function M.who(c)
+    local info = c[8]
+    local entry = info and info.middleware and info.middleware[c[3]]
+    if entry then
+        return M.name_of(entry), entry.place
+    end
+    entry = info and info.handler
+    return "the handler", entry and entry.place or info and info.source
+end
+
+-- `format` has a place for who it was.
+local function result_error(c, format, ...)
+    local who, place = M.who(c)
+    local message = format:format(who, ...)
+    error(failure.new("result", 500, place and place .. ": " .. message or message), 0)
+end
+
+-- What was meant by a body that is none.
+local function body_hint(body)
+    local kind = type(body)
+    if kind == "number" and body >= 200 and body <= 599 then
+        return (": a status comes second: return \"text\", %d"):format(body)
+    elseif kind == "number" then
+        return ": as text, return tostring(number)"
+    elseif kind == "boolean" then
+        return ": as JSON, return { ok = true }"
+    elseif kind == "function" then
+        for name, method in pairs(hint.methods) do
+            if method == body then
+                return (": c.%s is a method: %s"):format(name, hint.call_of(name))
+            end
+        end
+        return ": call it, or return what it returns"
+    end
+    return ""
+end
 
 --- Sets a table of headers: value, list of values, or false to remove.
 function M.apply_headers(c, headers)
     if type(headers) ~= "table" then
-        result_error(c, "the handler's third result must be a table of headers, not "
-            .. type(headers))
+        result_error(c, "%s's third result must be a table of headers, not a %s", type(headers))
     end
     for name, value in pairs(headers) do
         if type(value) == "table" then
@@ -53,10 +90,16 @@ function M.apply_headers(c, headers)
     end
 end
 
-local function check_status(c, status)
+local function check_status(c, body, status)
     if type(status) ~= "number" or status % 1 ~= 0 or status < 200 or status > 999 then
-        result_error(c, "the handler's second result must be a status from 200 to 999, not "
-            .. (type(status) == "number" and tostring(status) or "a " .. type(status)))
+        local why = ""
+        if type(body) == "number" then
+            why = ": the body comes first, then the status"
+        elseif tonumber(status) then
+            why = (": write %s, without quotes"):format(status)
+        end
+        result_error(c, "%s's second result must be a status from 200 to 999, not %s%s",
+            type(status) == "number" and tostring(status) or "a " .. type(status), why)
     end
     return status
 end
@@ -64,7 +107,7 @@ end
 local function json(c, status, value)
     local code, message = send_json(c[6], status, value)
     if message then
-        result_error(c, message)
+        result_error(c, "%s's table is no JSON: %s", message)
     end
     return code
 end
@@ -103,9 +146,6 @@ local function send_nothing(c, status)
     end
     if status == 0 then
         status = 204
-        if M.dev then
-            require("moonshine.log").debug("the handler returned nothing: answered 204")
-        end
     end
     C.moon_res_send(handle, status, "", 0, "", 0)
 end
@@ -165,7 +205,7 @@ function M.finish(c, body, status, headers)
     if status == nil then
         status = 0
     else
-        check_status(c, status)
+        check_status(c, body, status)
     end
     local kind, more = type(body), c[2]
     if more and more.session then
@@ -179,8 +219,8 @@ function M.finish(c, body, status, headers)
     elseif kind == "table" then
         json(c, status, body)
     elseif body ~= nil then
-        result_error(c, "the handler returned a " .. kind
-            .. "; it may return a string, a table or nil")
+        result_error(c, "%s returned a %s; it may return a string, a table or nil%s", kind,
+            body_hint(body))
     elseif more and more.kind then
         send_stored(c, more, status)
     else

@@ -50,8 +50,17 @@ end
 --- A middleware as a function, from a function or an object that can be called.
 local function middleware_of(value, what)
     if not is_callable(value) then
-        fault.raise("%s must be a function(c, proceed), not %s", what,
-            value == nil and "nil" or "a " .. type(value))
+        local why = ""
+        if type(value) == "string" and value:sub(1, 1) == "/" then
+            why = (": for a prefix, app:group(%q, middleware, function(group) ... end)")
+                :format(value)
+        elseif value == nil then
+            why = ": is it defined above this line, and given without ()?"
+        elseif is_options(value) then
+            why = ": options come behind the handler"
+        end
+        fault.raise("%s must be a function(c, proceed), not %s%s", what,
+            value == nil and "nil" or "a " .. type(value), why)
     end
     local entry = { name = naming.describe(value), place = naming.place(value), object = value }
     entry.fn = type(value) == "function" and value or function(c, proceed)
@@ -74,8 +83,11 @@ function M.init(scope, parent, prefix)
     return scope
 end
 
-local function check_open(scope)
-    if scope.root.frozen then
+-- `what` is how it is called.
+local function check_open(scope, what)
+    if type(scope) ~= "table" or not rawget(scope, "root") then
+        fault.raise("call it with a colon: app:%s", what)
+    elseif scope.root.frozen then
         fault.raise("routes are fixed once the app is loaded")
     end
 end
@@ -94,9 +106,9 @@ end
 --- Adds middleware to what is registered after this line.
 ---@param ... fun(c: moonshine.Context, proceed: function)
 function Scope:use(...)
-    check_open(self)
+    check_open(self, "use(middleware)")
     if select("#", ...) == 0 then
-        fault.raise("use() takes middleware")
+        fault.raise("use() takes middleware: functions (c, proceed), given without ()")
     end
     for i = 1, select("#", ...) do
         table.insert(self.middleware, middleware_of((select(i, ...)), "middleware"))
@@ -107,10 +119,29 @@ local function check_pattern(pattern)
     if type(pattern) ~= "string" then
         fault.raise("the path must be a string, not a %s", type(pattern))
     elseif pattern:sub(1, 1) ~= "/" then
-        fault.raise("the path %q must start with /", pattern)
+        fault.raise('the path "%s" must start with /: "/%s"', pattern, pattern)
     elseif pattern:sub(1, 3) == "/-/" then
         fault.raise("paths under /-/ belong to the server")
     end
+    -- Of other frameworks; no path has such a segment.
+    local given, name = pattern:match("/([{<]([%a_][%w_]*)[^/]*[}>])%f[/%z]")
+    if given then
+        fault.raise('a parameter is written :%s, not %s: "%s"', name, given,
+            (pattern:gsub("/[{<]([%a_][%w_]*)[^/]*[}>]%f[/%z]", "/:%1")))
+    end
+end
+
+-- What was meant, when something else than a function is given as handler.
+local function handler_hint(value)
+    if value == nil then
+        return ": is it defined above this line, and spelled so?"
+    elseif type(value) == "string" then
+        return ": to answer a fixed text, function() return \"text\" end; a function is given "
+            .. "without (), which would call it now"
+    elseif type(value) == "table" then
+        return ": options come behind the handler"
+    end
+    return ""
 end
 
 local function read_options(options)
@@ -144,7 +175,7 @@ local function read_options(options)
 end
 
 local function add_route(scope, names, any, path, ...)
-    check_open(scope)
+    check_open(scope, ("%s(path, handler)"):format(any and "any" or names[1]:lower()))
     local count = select("#", ...)
     local args = { ... }
     local options = {}
@@ -152,8 +183,8 @@ local function add_route(scope, names, any, path, ...)
         options, count = args[count], count - 1
     end
     if count == 0 or not is_callable(args[count]) then
-        fault.raise("%s takes a handler function, not %s", path and tostring(path) or "a route",
-            args[count] == nil and "nil" or "a " .. type(args[count]))
+        fault.raise("%s takes a handler function, not %s%s", path and tostring(path) or "a route",
+            args[count] == nil and "nil" or "a " .. type(args[count]), handler_hint(args[count]))
     end
     if path ~= "" or scope.prefix == "" then
         check_pattern(path)
@@ -196,6 +227,7 @@ end
 ---@param path string
 ---@param ... any Middleware, the handler, options.
 function Scope:route(names, path, ...)
+    check_open(self, "route(methods, path, handler)")
     fault.want(names, "table", "route(): the list of methods")
     local list = {}
     for i, name in ipairs(names) do
@@ -218,7 +250,7 @@ local static_options = fault.set "index fallback max_age immutable"
 ---@param dir string Relative to the application's directory.
 ---@param options? {index?: string, fallback?: string, max_age?: number|string, immutable?: boolean}
 function Scope:static(prefix, dir, options)
-    check_open(self)
+    check_open(self, "static(prefix, directory)")
     check_pattern(prefix)
     fault.want(dir, "string", "static(): the directory")
     options = options or {}
@@ -247,7 +279,7 @@ end
 ---@param ... any Middleware; the last argument is the body.
 ---@return moonshine.Scope
 function Scope:group(prefix, ...)
-    check_open(self)
+    check_open(self, "group(prefix, function(group) ... end)")
     check_pattern(prefix)
     if prefix == "/" then
         prefix = "" -- a group for its middleware only
@@ -273,9 +305,10 @@ end
 ---@param status integer
 ---@param how function|table|string
 function Scope:on(status, how)
-    check_open(self)
+    check_open(self, "on(status, function(c, err) ... end)")
     if type(status) ~= "number" or status < 400 or status > 599 then
-        fault.raise("on(): the status must be from 400 to 599, not %s", tostring(status))
+        fault.raise("on(): the status must be a number from 400 to 599, not %s",
+            type(status) == "string" and ("%q"):format(status) or tostring(status))
     end
     local hook = { source = fault.where(2) }
     if type(how) == "function" then
@@ -293,7 +326,7 @@ end
 -- cors, security_headers, access_log and request_id.
 for name, read in pairs(stages) do
     Scope[name] = function(self, options)
-        check_open(self)
+        check_open(self, name .. "(options)")
         self.settings[name] = read(options)
     end
 end

@@ -124,7 +124,7 @@ function M.log_death(what, kind, value, traceback)
         return
     end
     local trace = fault.trim(traceback or "")
-    log.error(what .. " failed: " .. require("moonshine.fail").safe_tostring(value), {
+    log.error(what .. " failed: " .. require("moonshine.fail").message_of(value, trace), {
         kind = kind, traceback = trace ~= "" and trace or nil,
     })
 end

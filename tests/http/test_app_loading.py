@@ -91,4 +91,4 @@ def test_no_app_returned(start):
     node = start({"app.lua": 'local moonshine = require "moonshine"\nmoonshine.app()'}, wait=False)
     assert node.process.wait(20) != 0
     node.expect_exit = node.process.returncode
-    assert "app.lua: must end with `return app`" in node.log()
+    assert "app.lua:2: app.lua must end with `return app`" in node.log()

@@ -187,8 +187,8 @@ def test_json_clients_get_the_same_facts(node):
 
 
 @pytest.mark.parametrize("kind, wanted", [
-    ("nil", "nil"), ("table", "table: 0x"), ("hostile", "(error is a table"),
-    ("loop", "table: 0x"), ("number", "12"),
+    ("nil", "nil"), ("table", "error is a table: { x = 1 }"), ("hostile", "(error is a table"),
+    ("loop", "error is a table: { loop = { again } }"), ("number", "12"),
     ("text", "<script>alert(1)</script>"), ("bytes", "a")])
 def test_whatever_was_thrown(node, kind, wanted):
     page = node.get(f"/throw?kind={kind}", HTML)

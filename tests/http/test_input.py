@@ -81,7 +81,8 @@ def test_wrong_fields_are_all_named(node):
     problem = answer.json()
     assert problem["details"] == {
         "item": "must be a string of 1 to 80 characters",
-        "count": "is missing", "cuont": "is unknown"}
+        "count": "is missing",
+        "cuont": "is unknown, did you mean 'count'?"}
     assert problem["detail"].startswith("the body: ")
     assert "(and 2 more)" in problem["detail"]
     assert post(node, "/order", {"item": "", "cuont": 1}, FORM).json()[
