@@ -52,21 +52,47 @@ static enum moon_arg leave(struct moon_args *args, int exit_code)
     return MOON_ARG_EXIT;
 }
 
-static enum moon_arg unknown(struct moon_args *args, struct moon_str name)
+/* What other programs call an option that the command has; else the name. */
+static struct moon_str other_name(const struct moon_command *command,
+                                  struct moon_str name)
+{
+    static const char *const synonyms[][2] = {
+        {"--port", "--listen"}, {"-p", "--listen"},
+        {"--host", "--listen"}, {"--bind", "--listen"},
+        {"-b", "--listen"},     {"--address", "--listen"},
+        {"--watch", "--dev"},   {"--reload", "--dev"},
+        {"--debug", "--dev"},   {"--threads", "--workers"},
+        {"-w", "--workers"},    {"-j", "--workers"},
+        {"-c", "--config"},     {"--conf", "--config"},
+        {"-n", "--name"},       {"--option", "--set"},
+        {"-s", "--set"},
+    };
+    for (size_t i = 0; i < MOON_COUNT(synonyms); i++) {
+        if (!moon_str_eq(name, moon_strz(synonyms[i][0])))
+            continue;
+        for (size_t o = 0; o < command->option_count; o++)
+            if (strcmp(command->options[o].namez, synonyms[i][1]) == 0)
+                return moon_strz(synonyms[i][1]);
+    }
+    return name;
+}
+
+static enum moon_arg unknown(struct moon_args *args, struct moon_str given)
 {
     struct moon_nearest nearest;
+    struct moon_str name = other_name(args->command, given);
     moon_nearest_init(&nearest, name);
     for (size_t i = 0; i < args->command->option_count; i++)
         moon_nearest_offer(&nearest,
                            moon_strz(args->command->options[i].namez));
     moon_nearest_offer(&nearest, MOON_STR("--help"));
     if (moon_nearest_found(&nearest))
-        return leave(args, moon_usage_error(
-                               args->command,
-                               "unknown option %.*s; did you mean %.*s?",
-                               MOON_STR_ARG(name), MOON_STR_ARG(nearest.best)));
+        return leave(
+            args, moon_usage_error(
+                      args->command, "unknown option %.*s; did you mean %.*s?",
+                      MOON_STR_ARG(given), MOON_STR_ARG(nearest.best)));
     return leave(args, moon_usage_error(args->command, "unknown option %.*s",
-                                        MOON_STR_ARG(name)));
+                                        MOON_STR_ARG(given)));
 }
 
 static enum moon_arg take_word(struct moon_args *args, const char *textz)

@@ -49,8 +49,9 @@ const struct moon_command moon_command_routes = {
     .namez = "routes",
     .usagez = "[APP] [OPTION]...",
     .summaryz = "List the routes of an application",
-    .detailz = "Prints method, pattern, name, middleware, limits and where "
-               "each route is defined. APP is a directory with app.lua, or a "
+    .detailz = "Prints method, pattern, name, middleware and where each route "
+               "is defined; moonshine route says more about one. APP is a "
+               "directory with app.lua, or a "
                ".lua file (default: $MOONSHINE_APP, else the current "
                "directory).",
     .options = options,

@@ -9,11 +9,22 @@
 #include <unistd.h>
 
 const struct moon_command *const moon_commands[] = {
-    &moon_command_run,        &moon_command_check,   &moon_command_routes,
-    &moon_command_route,      &moon_command_reload,  &moon_command_rollback,
-    &moon_command_status,     &moon_command_stop,    &moon_command_nginx,
-    &moon_command_cluster,    &moon_command_new,     &moon_command_test,
-    &moon_command_completion, &moon_command_version, NULL,
+    &moon_command_run,        &moon_command_new,      &moon_command_check,
+    &moon_command_test,       &moon_command_routes,   &moon_command_route,
+    &moon_command_reload,     &moon_command_rollback, &moon_command_status,
+    &moon_command_stop,       &moon_command_nginx,    &moon_command_cluster,
+    &moon_command_completion, &moon_command_version,  NULL,
+};
+
+/* What other programs call the same. */
+static const char *const synonyms[][2] = {
+    {"start", "run"},     {"serve", "run"},       {"server", "run"},
+    {"dev", "run --dev"}, {"watch", "run --dev"}, {"restart", "reload"},
+    {"kill", "stop"},     {"quit", "stop"},       {"shutdown", "stop"},
+    {"lint", "check"},    {"validate", "check"},  {"init", "new"},
+    {"create", "new"},    {"list", "routes"},     {"explain", "route"},
+    {"match", "route"},   {"ps", "status"},       {"info", "status"},
+    {"-v", "version"},    {"-V", "version"},
 };
 
 static const struct moon_command *find(const char *namez)
@@ -29,12 +40,18 @@ static int unknown(const char *namez)
 {
     struct moon_nearest nearest;
     struct stat st;
+    const char *meantz = NULL;
+    for (size_t i = 0; i < MOON_COUNT(synonyms); i++)
+        if (strcmp(synonyms[i][0], namez) == 0)
+            meantz = synonyms[i][1];
     moon_nearest_init(&nearest, moon_strz(namez));
     for (size_t i = 0; moon_commands[i] != NULL; i++)
         moon_nearest_offer(&nearest, moon_strz(moon_commands[i]->namez));
     (void)fprintf(stderr, "moonshine: unknown %s \"%s\"",
                   namez[0] == '-' ? "option" : "command", namez);
-    if (moon_nearest_found(&nearest))
+    if (meantz != NULL)
+        (void)fprintf(stderr, "; here it is: moonshine %s", meantz);
+    else if (moon_nearest_found(&nearest))
         (void)fprintf(stderr, "; did you mean \"%.*s\"?",
                       MOON_STR_ARG(nearest.best));
     else if (stat(namez, &st) == 0)

@@ -26,9 +26,11 @@ struct moon_option {
 
 struct moon_command {
     const char *namez;
-    const char *usagez;   /* what follows the name: "[APP] [OPTION]..." */
-    const char *summaryz; /* one line, for the list of commands */
-    const char *detailz;  /* paragraphs between usage and options */
+    const char *usagez;    /* what follows the name: "[APP] [OPTION]..." */
+    const char *summaryz;  /* one line, for the list of commands */
+    const char *groupz;    /* title above it in that list; NULL: none */
+    const char *detailz;   /* paragraphs between usage and options */
+    const char *examplesz; /* lines at the end; NULL: none */
     const struct moon_option *options;
     size_t option_count;
     size_t max_words;

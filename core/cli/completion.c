@@ -103,6 +103,7 @@ static const struct moon_option options[] = {
 
 const struct moon_command moon_command_completion = {
     .namez = "completion",
+    .groupz = "More",
     .usagez = "bash|zsh",
     .summaryz = "Print the script that completes commands in your shell",
     .detailz =

@@ -84,6 +84,7 @@ static int stop(const struct moon_command *command, int argc, char **argv)
 
 const struct moon_command moon_command_reload = {
     .namez = "reload",
+    .groupz = "Running nodes",
     .usagez = "[OPTION]...",
     .summaryz = "Load the scripts of a running node anew, on all its workers",
     .detailz = "Waits for the outcome: prints \"generation 7 live on 4 workers "

@@ -46,7 +46,9 @@ static void print_row(const char *namez, const char *valuez, const char *helpz)
 
 void moon_help_command(const struct moon_command *command)
 {
-    int at = printf("Usage: moonshine %s ", command->namez);
+    int at = printf("Usage: moonshine %s", command->namez);
+    if (command->usagez[0] != '\0')
+        at += printf(" ");
     wrap(command->usagez, (size_t)at, (size_t)at);
     (void)putchar('\n');
     wrap(command->summaryz, 0, 0);
@@ -60,22 +62,30 @@ void moon_help_command(const struct moon_command *command)
         print_row(option->namez, option->valuez, option->helpz);
     }
     print_row("--help", NULL, "this text");
+    if (command->examplesz != NULL)
+        (void)printf("\nExamples:\n%s", command->examplesz);
 }
 
 void moon_help_program(const struct moon_command *const *commands)
 {
     (void)printf("Usage: moonshine COMMAND [ARGUMENT]...\n\n"
-                 "A server whose core is C and whose application is Lua.\n\n"
-                 "Commands:\n");
-    for (size_t i = 0; commands[i] != NULL; i++)
+                 "A server whose core is C and whose application is Lua. An "
+                 "application is a\ndirectory with an app.lua. While you "
+                 "write one:\n\n"
+                 "    moonshine run --dev DIR\n\n"
+                 "serves it on http://127.0.0.1:8080/, reloads when a file is "
+                 "saved, and shows\nerrors in the browser.\n");
+    for (size_t i = 0; commands[i] != NULL; i++) {
+        if (commands[i]->groupz != NULL)
+            (void)printf("\n%s:\n", commands[i]->groupz);
         print_row(commands[i]->namez, NULL, commands[i]->summaryz);
+    }
     wrap("\nmoonshine COMMAND --help says more about each, moonshine help "
-         "config lists the configuration keys.\n\nExit codes: 0 fine, 1 "
-         "failed, 2 wrong use. Every configuration "
-         "key can be an option (--set key=value), an environment variable "
-         "(MOONSHINE_ and the key in capitals, dots as underscores; with "
-         "_FILE behind it, a file that holds the value) or a line of "
-         "config.lua, in this order of precedence.",
+         "config lists the configuration keys. A key is set by an option "
+         "(--set key=value), an environment variable (MOONSHINE_ and the key "
+         "in capitals, dots as underscores; with _FILE behind it, a file that "
+         "holds the value) or a line of config.lua; the first that says it "
+         "wins.\n\nExit codes: 0 fine, 1 failed, 2 wrong use.",
          0, 0);
 }
 

@@ -100,6 +100,8 @@ const struct moon_command moon_command_route = {
         "$MOONSHINE_APP, else the current directory).",
     .options = options,
     .option_count = MOON_COUNT(options),
+    .examplesz = "  moonshine route GET /users/7\n"
+                 "  moonshine route DELETE /users/7 shop\n",
     .max_words = 3,
     .run = run,
 };

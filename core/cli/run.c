@@ -38,8 +38,9 @@ static const struct moon_option options[] = {
      "(default: $STATE_DIRECTORY, $XDG_STATE_HOME/moonshine, "
      "/var/lib/moonshine as root, else ~/.local/state/moonshine)"},
     {MOON_APP_DEV, "--dev", NULL,
-     "for development: reload when a file is saved, error pages with source, "
-     "debug log; serves loopback addresses only"},
+     "for development: reload when a file is saved, error pages with source "
+     "and variables, also while the code does not load, debug log; serves "
+     "loopback addresses only"},
     {MOON_APP_DEV_PUBLIC, "--dev-public", NULL,
      "with --dev: serve other addresses too"},
     {MOON_APP_NO_FALLBACK, "--no-fallback", NULL,
@@ -54,12 +55,22 @@ const struct moon_command moon_command_run = {
     .detailz =
         "APP is a directory with app.lua, or a .lua file (default: "
         "$MOONSHINE_APP, else the current directory). The process serves in "
-        "the foreground until it is told to stop.\n\n"
+        "the foreground until it is told to stop: Ctrl-C, or moonshine stop "
+        "elsewhere. As root, --set user=NAME says who is to run the Lua "
+        "code.\n\n"
         "Signals: USR1 reloads the scripts; TERM, INT and QUIT finish what is "
         "in flight and exit, a second one exits at once; HUP reopens the log "
         "file.",
     .options = options,
     .option_count = MOON_COUNT(options),
+    .examplesz =
+        "  moonshine run --dev              the application here, while you "
+        "write it\n"
+        "  moonshine run shop --listen 80   all of the machine's addresses, "
+        "port 80\n"
+        "  moonshine run shop --workers 4 --set timeout=5s --set "
+        "log.format=json\n",
+    .groupz = "Applications",
     .max_words = 1,
     .run = run,
 };

@@ -99,6 +99,18 @@ static void succeed_broken(struct moon_master *master)
     end(master, false, moon_strz(master->broken.whyz));
 }
 
+/* --dev: where to look. */
+static void say_where(const struct moon_master *master)
+{
+    const struct moon_address *address = &master->listeners[0].address;
+    if (master->options->dev && master->listener_count > 0 &&
+        address->pathz[0] == '\0')
+        moon_log(MOON_LOG_INFO,
+                 "open http://%s/ ; what is saved is served at once, Ctrl-C "
+                 "ends",
+                 address->textz);
+}
+
 static void succeed(struct moon_master *master)
 {
     struct moon_buf text = {0};
@@ -114,6 +126,8 @@ static void succeed(struct moon_master *master)
     }
     moon_log(MOON_LOG_INFO, "%s%.*s", start ? "ready: " : "",
              MOON_STR_ARG(moon_buf_str(&text)));
+    if (start)
+        say_where(master);
     end(master, true, moon_buf_str(&text));
     moon_buf_deinit(&text);
 }

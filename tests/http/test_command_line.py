@@ -56,6 +56,9 @@ def test_no_command():
     (["run", "--set", "timeout=5parsecs"], "timeout"),
     (["reload", "--nmae", "x"], "name"),
     (["check", "--bogus"], "bogus"),
+    (["run", "--port", "80"], "--listen"), (["run", "--watch"], "--dev"),
+    (["serve"], "moonshine run"), (["restart"], "moonshine reload"),
+    (["-v"], "moonshine version"),
 ])
 def test_wrong_use(app, args, hint):
     if args[0] in ("run", "check"):

@@ -452,6 +452,12 @@ def test_rollback_shows_the_old_code_again(start):
     assert Admin(node).status()["broken"] is None
 
 
+def test_it_says_where_to_look(start):
+    node = start(GOOD, "--dev")
+    node.wait_log(f"open http://{node.listen}/ ")
+    assert "open http" not in start(GOOD).log()
+
+
 def test_locals_of_code_that_fails_after_a_save(start):
     node = start(GOOD, "--dev")
     node.rewrite({"app.lua": f"{FIRST}\nlocal answer = 42\n"
