@@ -11,6 +11,8 @@
  * them; everything that may allocate (coroutines, tracebacks, error values)
  * runs inside moon_vm_call_protected. */
 
+enum { DEV_FAIL_MS = 5000 };
+
 static _Thread_local struct moon_vm *here;
 
 struct moon_vm *moon_vm_here(void)
@@ -249,6 +251,9 @@ static void on_death(struct moon_vm *vm, struct moon_task *task, int status)
     }
     task->kind = MOON_MAIN_FAIL;
     task->cancel = MOON_TRIP_NONE;
+    /* A deep stack takes a while to describe. */
+    if (vm->options.dev && task->cpu_limit_ms < DEV_FAIL_MS)
+        task->cpu_limit_ms = DEV_FAIL_MS;
     moon_vm_call_resume(vm, task, 6);
     moon_vm_forget_captured(vm);
 }

@@ -46,10 +46,26 @@ local function frames_of(err)
     return frames
 end
 
+-- The names under which a chain holds its functions say nothing to their owner.
+local function rename(frames, info)
+    for _, frame in ipairs(frames) do
+        local i = frame.name:match("^function 'middleware_(%d+)'$")
+        local entry = i and info and info.middleware and info.middleware[tonumber(i)]
+        if entry then
+            frame.name = respond.name_of(entry)
+        elseif frame.name == "function 'handler'" then
+            entry = info and info.handler
+            frame.name = "the handler"
+                .. (entry and entry.name ~= entry.place and " " .. entry.name or "")
+        end
+    end
+    return frames
+end
+
 local function facts_of(c, err)
     local message = err.message ~= "" and err.message or err.kind
-    local facts = dev_facts.new(message, err.traceback, frames_of(err), read)
     local info = c[8]
+    local facts = dev_facts.new(message, err.traceback, rename(frames_of(err), info), read)
     facts.status, facts.kind = err.status, err.kind
     facts.request = dev_request.of(c)
     facts.request_id = err.request_id

@@ -68,7 +68,7 @@ app:get("/spin", function() local n = 0 while true do n = n + 1 end end)
 app:get("/hog", function()
     local kept = {}
     while true do kept[#kept + 1] = ("x"):rep(4096) .. #kept end
-end)
+end, { cpu_limit = "5s" })
 app:get("/late", function() local waits = "here" moonshine.sleep(30) end, { timeout = "100ms" })
 app:get("/wanted", function(c) c:fail(503, "closed today") end)
 app:get("/missing", function(c) c:fail(404, "no such order") end)
@@ -134,9 +134,9 @@ def test_page(node):
             '\nline\n{ count = 1, what = "milk" }\n',
             '\n... 1\n"extra"\n', "\n... 2\nnil\n", "\n... 3\n3\n",
             '\nprices\n{ coffee = 3, password = "hunter2", tea = 2 }\n',
-            "app.lua:13in function 'handler'", "\norder\n{ lines = ",
+            "app.lua:13in the handler", "\norder\n{ lines = ",
             "\nc\nthe context of the request\n",
-            "app.lua:8in function 'middleware_1'", "\nbegan\n1\n",
+            "app.lua:8in the middleware timed", "\nbegan\n1\n",
             # the request
             "\nid\n7\n", "\ntab\na b\n", "\nX-Other\n<seen>\n",
             "\nAuthorization\nBearer ***\n", "\nCookie\nsid=***; theme=***\n",
@@ -198,11 +198,11 @@ def test_whatever_was_thrown(node, kind, wanted):
 
 
 @pytest.mark.parametrize("path, title, parts", [
-    ("/level2", "\nbad x\n", ["app.lua:32in function 'handler'", "\ny\n5\n",
+    ("/level2", "\nbad x\n", ["app.lua:32in the handler", "\ny\n5\n",
                               "app.lua:30in function 'check'"]),
     ("/all", "\nin a part\n", ["\ninner\n\"i\"\n", "\nouter\n\"o\"\n"]),
     ("/all-caught", "\nafter it\n", ["\nafter\n1\n"]),
-    ("/coroutine", "\ninside\n", ["in function 'handler'"]),
+    ("/coroutine", "\ninside\n", ["in the handler"]),
     ("/deep", "stack overflow", ["in function 'deep'"]),
     ("/result", "the handler returned a number", ["5 end)"]),
     ("/spin", "cpu limit of 250 ms exceeded", ["503", "\nn\n"]),
