@@ -177,6 +177,25 @@ def test_demo(shell, path, text):
         assert shell.get(8080, "/crash").status == 404
 
 
+def test_while_you_write_one(tmp_path):
+    shutil.copytree(ROOT / "apps/demo", tmp_path / "shop")
+    shell = Shell(tmp_path / "home", tmp_path)
+    shell.env["MOONSHINE_LISTEN"] = shell.translate("127.0.0.1:8080")
+    source = tmp_path / "shop/app.lua"
+    code = source.read_text()
+    try:
+        shell.serve(block("apps/README.md", "sh", "moonshine run --dev"), 8080)
+        said = shell.run(block("apps/README.md", "sh", "moonshine check shop"))
+        assert "ok: 10 routes" in said and "/users/:id<int>" in said
+        source.write_text("app:get(" + code)
+        eventually(lambda: "app.lua:" in shell.get(8080, "/hello").text)
+        source.write_text(code.replace("Hello, World!", "saved"))
+        eventually(lambda: shell.get(8080, "/hello").text == "saved\n")
+        assert "lib/faults.lua:7" in shell.get(8080, "/panic").text
+    finally:
+        shell.end()
+
+
 def test_install(shell, tmp_path):
     command = block("apps/README.md", "sh", "vendor/install")
     if not IN_BUILD_TREE:
@@ -227,7 +246,7 @@ def test_deploy(shell, tmp_path):
     new.write_text(new.read_text().replace("World", "Moon"))
     (tmp_path / "current").symlink_to("releases/42")
     shell.serve("moonshine run current --name shop --listen 8080", 8080)
-    lines = block("apps/README.md", "sh", "moonshine check").splitlines()
+    lines = block("apps/README.md", "sh", "moonshine check releases").splitlines()
     assert len(lines) == 3
     for line, answer in zip(lines, ("World", "Moon", "World")):
         shell.run(line)
