@@ -10,7 +10,7 @@
 static void row(struct moon_explain *e, const char *namez, struct moon_str what,
                 struct moon_str more)
 {
-    int gap = what.len < 22 ? 22 - (int)what.len : 0;
+    int gap = what.len < 26 ? 26 - (int)what.len : 0;
     (void)fprintf(e->out, "  %-14s %.*s", namez, MOON_STR_ARG(what));
     if (more.len > 0)
         (void)fprintf(e->out, "%*s  %.*s", gap, "", MOON_STR_ARG(more));

@@ -34,8 +34,9 @@ end
 
 -- ---- variables ----
 
+-- What safepoints and views add to the application's code.
 local function is_hidden(name)
-    return name:sub(1, 1) == "(" or name:sub(1, 7) == "__moon_"
+    return name:sub(1, 1) == "(" or name:sub(1, 2) == "__"
 end
 
 -- A later local of the same name hides the earlier one.
@@ -79,7 +80,7 @@ end
 
 local function name_of(info, file)
     if info.what == "main" then
-        return "main chunk"
+        return file:find("%.lua$") and "main chunk" or "the view"
     elseif info.name then
         return (info.namewhat == "method" and "method '%s'" or "function '%s'"):format(info.name)
     end

@@ -22,7 +22,7 @@ end
 
 local function function_text(fn)
     local info = debug.getinfo(fn, "S")
-    if info.what == "C" then
+    if info.what == "C" or info.linedefined < 0 then
         return "function (C)"
     end
     return ("function %s:%d"):format(info.source:gsub("^[@=]", ""), info.linedefined)

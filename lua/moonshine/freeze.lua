@@ -60,8 +60,9 @@ local function split_limits(entries, place)
 end
 
 local function add_chain(entries, handler, info)
-    local number, functions = #M.chains + 1, nil
-    functions, info.middleware = functions_of(entries)
+    local number = #M.chains + 1
+    local functions, origins = functions_of(entries)
+    info.middleware = origins
     M.chains[number] = chain.compose(functions, handler, info)
     M.records[number] = info
     return number
@@ -92,8 +93,13 @@ local function places_of(route)
     local entries = { unpack(route.chain) }
     entries[#entries + 1] = route.handler_entry
     for i, entry in ipairs(entries) do
-        local name = entry.name == entry.place and "function" or entry.name
-        entries[i] = name .. "\t" .. entry.place .. "\n"
+        local name, place = entry.name == entry.place and "function" or entry.name, entry.place
+        local object = entry.object
+        if limit.is(object) then
+            name = ("%s, %d per %gs"):format(object.kind, object.rate, object.period)
+            place = object.source
+        end
+        entries[i] = name .. "\t" .. place .. "\n"
     end
     return table.concat(entries)
 end

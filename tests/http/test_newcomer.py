@@ -203,7 +203,7 @@ FAILS = {
     "c.user =": ('c.user = "x"', "c.user cannot be assigned; keep it with "
                  r'c:set\("user", value\)'),
     "moonshine.respnd": ('moonshine.respnd("x")', "moonshine has no 'respnd'; "
-                         "it has all app clock config"),
+                         "it has all app .* sleep spawn"),
     "moonshine.jsn": ("return moonshine.jsn.encode {}", "moonshine has no "
                       "'jsn', did you mean 'json'?"),
     "a global": ("count = 1", "assignment to the new global 'count': make it "
@@ -415,6 +415,15 @@ app:get("/", function()
                 if owners[owner] and not found then
                     table.insert(missing, name .. ": " .. text)
                 end
+            end
+        end
+    end
+    local real = { context = owners.c, module = moonshine,
+        app = require("moonshine.scope").Scope }
+    for kind, there in pairs(real) do
+        for name in pairs(foreign[kind]) do
+            if rawget(there, name) then
+                table.insert(missing, kind .. "." .. name .. " exists")
             end
         end
     end

@@ -14,6 +14,7 @@ local app = moonshine.app()
 local function timed(c, proceed) return proceed(c) end
 app:get("/", users.show, { name = "home" })
 app:use(timed)
+local slow = moonshine.limit.token_bucket { rate = 5, per = "1m", name = "slow" }
 app:get("/users/:id<int>", users.show, { name = "user", timeout = "2s", cpu_limit = "50ms" })
 app:get("/users/:name", users.show)
 app:get("/users/latest", users.show)
@@ -27,7 +28,7 @@ app:group("/admin", users.guard, function(admin)
     admin:cors { origins = { "https://example.com" } }
     admin:access_log(false)
     admin:on(404, "nothing")
-    admin:get("/:page", timed, function() return "page" end, { cancel_on_disconnect = true })
+    admin:get("/:page", slow, timed, function() return "page" end, { cancel_on_disconnect = true })
 end)
 app:static("/assets", "public", { fallback = "app.html" })
 app:static("/plain", "public")
@@ -64,7 +65,7 @@ def test_a_route(app):
     for line in (
             r"GET /users/7 runs the route GET /users/:id<int>",
             r"  name +user",
-            r"  source +app\.lua:8",
+            r"  source +app\.lua:9",
             r"  parameters +id = 7 +<int>, a number in Lua",
             r"  middleware +timed +app\.lua:5",
             r"  handler +users\.show +users\.lua:3",
@@ -80,9 +81,9 @@ def test_the_order_of_what_is_considered(app):
     text = route(app, "GET", "/users/7")
     listed = text.partition("Considered, in this order:\n")[2].splitlines()
     assert [" ".join(line.split()) for line in listed] == [
-        "> GET /users/:id<int> app.lua:8",
-        "POST /users/:id<int> app.lua:11 takes POST only",
-        "GET /users/:name app.lua:9 an <int> beats a plain parameter"]
+        "> GET /users/:id<int> app.lua:9",
+        "POST /users/:id<int> app.lua:12 takes POST only",
+        "GET /users/:name app.lua:10 an <int> beats a plain parameter"]
     text = route(app, "GET", "/users/latest")
     assert "> GET /users/latest" in text
     assert "a static segment beats a plain parameter" in text
@@ -107,7 +108,8 @@ def test_other_methods_and_names(app):
 def test_a_group(app):
     text = route(app, "GET", "/admin/a%20b")
     assert re.search(r"middleware +timed +app.lua:5\n +users\.guard +users.lua:4\n"
-                     r" +timed +app.lua:5\n +handler +function +app.lua:21",
+                     r" +token_bucket, 5 per 60s +app.lua:8\n"
+                     r" +timed +app.lua:5\n +handler +function +app.lua:22",
                      text), text
     assert re.search(r"path +/admin/a b +decoded", text)
     assert 'page = "a b"' in text
@@ -135,12 +137,12 @@ def test_files(app):
 def test_no_route(app):
     text = route(app, "GET", "/usres/7", code=1)
     assert "is answered 404: no route has this path" in text
-    assert re.search(r'GET /users/:id<int> +app.lua:8 +"usres" is not "users"',
+    assert re.search(r'GET /users/:id<int> +app.lua:9 +"usres" is not "users"',
                      text)
     assert "shaped by" not in text
     text = route(app, "GET", "/admin/x/y", code=1)
     assert re.search(r"shaped by +on\(404\) of the group /admin", text)
-    assert re.search(r'/admin/:page +app.lua:21 +the path goes on with "y"',
+    assert re.search(r'/admin/:page +app.lua:22 +the path goes on with "y"',
                      text)
     text = route(app, "GET", "/faraway/x/y/z", code=1)
     assert "None of the 12 routes is near" in text
@@ -156,7 +158,7 @@ def test_other_answers_without_a_route(app):
     assert "is answered 204 by the server" in text
     text = route(app, "GET", "/users/7/", code=1)
     assert "is answered 308: redirected to /users/7\n" in text
-    assert "app.lua:8" in text
+    assert "app.lua:9" in text
     assert "is answered 400" in route(app, "GET", "/%zz", code=1)
     assert "empty segment" in route(app, "GET", "/users//7", code=1)
     assert "by the server itself" in route(app, "GET", "/-/live", code=1)
