@@ -5,8 +5,8 @@
  *   redis+sentinel://[[user]:pass@]h1[:26379],h2,h3/master[/db]
  *   redis+cluster://[[user]:pass@]h1[:6379],h2
  *
- * Bytes that mean something here (/ ? # @ : , %) and control characters are
- * percent-encoded in names and passwords. Pure text work; the result is the
+ * In names and passwords / @ % and control characters are percent-encoded,
+ * and so is : in a user. Pure text work; the result is the
  * caller's. No message quotes what may be part of a password. */
 #ifndef MOON_STATE_REDIS_URL_H
 #define MOON_STATE_REDIS_URL_H

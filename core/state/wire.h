@@ -55,7 +55,9 @@ struct moon_wire_owner {
     /* At most once, never after moon_wire_destroy: the connection ended by
      * itself. MOON_ETIMEOUT: no answer for too long; MOON_EPROTO,
      * MOON_ETOO_BIG: what came is no reply, or a too large one;
-     * MOON_ECLOSED, MOON_ESYS. Requests under way fail right after it. */
+     * MOON_ECLOSED, MOON_ESYS; MOON_OK after moon_wire_finish. Requests under
+     * way fail right after it; with MOON_EPROTO and MOON_ETOO_BIG only the
+     * oldest, whose reply it was, the others with MOON_ECLOSED. */
     void (*on_down)(void *ctx, enum moon_err err, const char *whyz);
     /* Sees every reply before the oldest request does; true: it was none, but
      * a message to the owner. NULL: there are no messages. */
@@ -81,6 +83,9 @@ MOON_MUST_CHECK struct moon_wire *moon_wire_create(
     uv_loop_t *loop, const struct moon_wire_options *options);
 /* What is under way fails with MOON_ECLOSED in the next turn. */
 void moon_wire_destroy(struct moon_wire *wire);
+/* Takes no more requests, and ends (on_down with MOON_OK) once all replies
+ * came. */
+void moon_wire_finish(struct moon_wire *wire);
 
 /* Queues `bytes` (copied): whole requests that `replies` replies answer. `done`
  * may be NULL: nobody listens. The ticket is for moon_wire_cancel. At once and

@@ -1,0 +1,38 @@
+/* The protocol of Redis (RESP2): commands to bytes, and the codec that makes
+ * replies of bytes, which is hiredis' reader.
+ *
+ * Pure: no sockets, no loop. A reply may nest seven levels deep, more than that
+ * is malformed (hiredis 0.14). */
+#ifndef MOON_STATE_REDIS_PROTO_H
+#define MOON_STATE_REDIS_PROTO_H
+
+#include "base/buf.h"
+#include "state/wire.h"
+
+struct redisReply;
+
+extern const struct moon_wire_codec moon_redis_codec;
+
+/* One command is an array of `argc` strings. */
+void moon_redis_add_array(struct moon_buf *to, uint32_t argc);
+void moon_redis_add_arg(struct moon_buf *to, struct moon_str arg);
+void moon_redis_add_command(struct moon_buf *to, const struct moon_str *argv,
+                            uint32_t argc);
+/* How many bytes moon_redis_add_command adds, or a few more. */
+size_t moon_redis_command_size(const struct moon_str *argv, uint32_t argc);
+
+/* The text of a string, status or error; else empty. Borrowed from the
+ * reply. */
+struct moon_str moon_redis_text(const struct redisReply *reply);
+/* The element of an array; NULL if it has none there. */
+const struct redisReply *moon_redis_item(const struct redisReply *reply,
+                                         size_t index);
+bool moon_redis_is_error(const struct redisReply *reply);
+/* An error whose first word is `wordz`? */
+bool moon_redis_is_error_of(const struct redisReply *reply, const char *wordz);
+/* An array of what is in `replies`, which is transferred; NULL: no memory, and
+ * nothing was transferred. */
+struct redisReply *moon_redis_make_array(struct redisReply **replies,
+                                         size_t count);
+
+#endif
