@@ -10,8 +10,8 @@
  *
  * Clients live in a registry of the thread, by URL and options, counted: links
  * outlive the code that uses them, so a reload finds them. One that nobody
- * refers to is closed after MOON_REDIS_LINGER_MS. An idle client does not keep
- * the loop alive. Loop thread only.
+ * refers to is closed after a while. An idle client does not keep the loop
+ * alive. Loop thread only.
  *
  * Every call that says MOON_OK fires its callback once, later, from the loop,
  * unless it is cancelled; one that says anything else fires none, and
@@ -34,8 +34,6 @@ struct moon_redis_script; /* source that is run by its hash */
 struct moon_redis_own;    /* a link of one's own */
 struct moon_redis_sub;    /* one subscription */
 
-enum { MOON_REDIS_LINGER_MS = 10000 };
-
 /* ---- clients ---- */
 
 /* Zero means the default in brackets. */
@@ -46,6 +44,7 @@ struct moon_redis_options {
     uint64_t max_bytes;          /* of these commands [16 MiB] */
     uint64_t max_reply_bytes;    /* of one reply [64 MiB] */
     uint32_t max_own;            /* links of one's own in use [64] */
+    uint64_t linger_ms;          /* kept without references [10000] */
     const char *namez; /* CLIENT SETNAME; copied, spaces become "-" [none] */
 };
 

@@ -100,7 +100,7 @@ static bool parse_number(struct moon_str text, uint64_t max, uint64_t *out)
 static enum moon_err parse_host(struct parse *p, struct moon_str text,
                                 uint16_t port)
 {
-    struct moon_str host = text, rest = MOON_STR_NONE;
+    struct moon_str host, rest = MOON_STR_NONE;
     bool has_port = false;
     if (text.len > 0 && text.ptr[0] == '[') {
         host = moon_str_cut(moon_str(text.ptr + 1, text.len - 1), ']', &rest);

@@ -13,10 +13,12 @@
 
 /* Reads of one turn are bounded, so that a fast store cannot hold the loop. A
  * drained buffer that grew beyond OUT_KEEP is given back. Deadlines are looked
- * at no more often than every GAP_MS. */
+ * at no more often than every GAP_MS. A turn that lasts LATE_MS is not the
+ * fault of those who wait for its end to be written. */
 enum {
     READ_BYTES = 16 << 10,
     READ_ROUNDS = 16,
+    LATE_MS = 20,
     OUT_KEEP = 64 << 10,
     GAP_MS = 4,
     OWN_HANDLES = 3, /* the timer, prepare and idle */
@@ -43,6 +45,7 @@ struct moon_wire {
     size_t unanswered_bytes; /* read since the last whole reply */
     uint64_t heard_ms;       /* when bytes came last */
     uint64_t alarm_ms;       /* when the timer fires; UINT64_MAX: never */
+    uint64_t turn_ms;        /* when this turn's first request came */
 
     struct moon_buf out;
     size_t out_at;   /* bytes before were written */
@@ -299,16 +302,39 @@ static void on_idle(uv_idle_t *idle)
     (void)idle; /* its being active keeps the loop from sleeping */
 }
 
-static void on_prepare(uv_prepare_t *prepare)
+/* Their time begins when they are written, if that is long after they came. */
+static void restart_unwritten(struct moon_wire *wire)
 {
-    struct moon_wire *wire = prepare->data;
+    uint64_t now = uv_now(wire->loop);
+    uint64_t written = wire->queued - (wire->out.len - wire->out_at);
+    if (now - wire->turn_ms < LATE_MS)
+        return;
+    for (uint64_t i = wire->line.tail; i > wire->line.head; i--) {
+        struct moon_wire_place *place = moon_wire_line_at(&wire->line, i - 1);
+        if (place->begin < written)
+            break;
+        place->start_ms = now;
+    }
+}
+
+static void end_turn(struct moon_wire *wire)
+{
+    if (!wire->turn)
+        return;
     wire->turn = false;
     (void)uv_prepare_stop(&wire->prepare);
     (void)uv_idle_stop(&wire->idle);
+    if (wire->state == OPEN)
+        restart_unwritten(wire);
     if (wire->state == DIALLING && wire->dial == NULL)
         fail(wire, wire->err); /* could not even begin */
     if (!end_if_finished(wire) && wire->state == OPEN)
         flush(wire);
+}
+
+static void on_prepare(uv_prepare_t *prepare)
+{
+    end_turn(prepare->data);
 }
 
 /* Requests may come while prepare callbacks run, after which the loop would
@@ -318,6 +344,7 @@ static void wake(struct moon_wire *wire)
     if (wire->turn)
         return;
     wire->turn = true;
+    wire->turn_ms = uv_now(wire->loop);
     (void)uv_prepare_start(&wire->prepare, on_prepare);
     (void)uv_idle_start(&wire->idle, on_idle);
 }
@@ -368,7 +395,9 @@ static void expire(struct moon_wire *wire, uint64_t now)
 static void on_timer(uv_timer_t *timer)
 {
     struct moon_wire *wire = timer->data;
-    /* What is late here may be the loop: answers may wait in the socket. */
+    /* What is late here may be the loop: what was asked for in its last turn
+     * was not written yet, and answers may wait in the socket. */
+    end_turn(wire);
     if (wire->state == OPEN)
         read_all(wire);
     uint64_t now = uv_now(wire->loop);
