@@ -1,4 +1,4 @@
-"""Fixtures of the black-box tests: every test talks to real processes."""
+"""Fixtures of the tests that run real processes."""
 
 import pathlib
 import signal
@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 from support.node import Node  # noqa: E402
 

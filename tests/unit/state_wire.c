@@ -422,6 +422,26 @@ static void a_late_loop_reads_first(void **state)
     shut(&side);
 }
 
+/* The same, in the turn in which it was asked for: nothing was written yet. */
+static void a_late_turn_counts_for_nobody(void **state)
+{
+    struct side side;
+    struct asked asked = {0};
+    (void)state;
+    open_side(&side);
+    turns(2);
+    ask(&side, &asked, 100);
+    uint64_t until = moon_clock_ms() + 200;
+    while (moon_clock_ms() < until)
+        ;
+    turn();
+    assert_int_equal(asked.fired, 0);
+    say(&side, ":1\r\n");
+    await(asked.fired == 1);
+    assert_int_equal(asked.err, MOON_OK);
+    shut(&side);
+}
+
 /* ---- the end, from all sides ---- */
 
 static void cancelled(void **state)
@@ -833,6 +853,7 @@ int main(void)
         cmocka_unit_test(silence_ends_it),
         cmocka_unit_test(progress_is_not_silence),
         cmocka_unit_test(a_late_loop_reads_first),
+        cmocka_unit_test(a_late_turn_counts_for_nobody),
         cmocka_unit_test(cancelled),
         cmocka_unit_test(closed_by_the_peer),
         cmocka_unit_test(destroyed_from_outside),
