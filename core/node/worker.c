@@ -8,6 +8,7 @@
 #include "vm/coverage.h"
 #include "vm/task.h"
 #include "link/pool.h"
+#include "state/redis.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -383,6 +384,7 @@ static void tear_down(struct moon_worker *worker)
     moon_server_destroy(worker->server, count_closed, NULL);
     worker->server = NULL;
     moon_pool_close();
+    moon_redis_close_all();
     moon_builder_destroy(worker->builder, NULL, NULL);
     uv_close((uv_handle_t *)&worker->signals, NULL);
     uv_close((uv_handle_t *)&worker->control, NULL);

@@ -12,7 +12,13 @@
 
 /* Links carry more replies than the callers' commands ask for: handshakes,
  * scripts, those of commands that were cancelled. */
-enum { LINK_EXTRA = 1024, LINK_EXTRA_BYTES = 1 << 20 };
+enum {
+    LINK_EXTRA = 1024,
+    LINK_EXTRA_BYTES = 1 << 20,
+    PENDING_MAX = 1 << 24,
+    /* Of bytes; what is more is nonsense, and sums must not wrap. */
+    BYTES_MAX_SHIFT = 40,
+};
 
 static _Thread_local struct moon_redis *registry;
 static _Thread_local char refusal[MOON_REDIS_WHY * 2];
@@ -189,6 +195,11 @@ static void close_client(struct moon_redis *redis)
 
 /* ---- the beginning ---- */
 
+static uint64_t at_most(uint64_t value, uint64_t most)
+{
+    return value < most ? value : most;
+}
+
 static void fill_in(struct moon_redis_options *to,
                     const struct moon_redis_options *from)
 {
@@ -204,6 +215,10 @@ static void fill_in(struct moon_redis_options *to,
         to->max_bytes = (uint64_t)16 << 20;
     if (to->max_reply_bytes == 0)
         to->max_reply_bytes = (uint64_t)64 << 20;
+    to->max_pending = (uint32_t)at_most(to->max_pending, PENDING_MAX);
+    to->max_bytes = at_most(to->max_bytes, (uint64_t)1 << BYTES_MAX_SHIFT);
+    to->max_reply_bytes =
+        at_most(to->max_reply_bytes, (uint64_t)1 << BYTES_MAX_SHIFT);
     if (to->max_own == 0)
         to->max_own = 64;
     if (to->linger_ms == 0)

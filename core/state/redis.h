@@ -36,7 +36,9 @@ struct moon_redis_sub;    /* one subscription */
 
 /* ---- clients ---- */
 
-/* Zero means the default in brackets. */
+/* Zero means the default in brackets. Silence on a link counts as its end after
+ * twice the time of the oldest command on it, and twice timeout_ms: what may
+ * take long is for a link of one's own. */
 struct moon_redis_options {
     uint64_t connect_timeout_ms; /* a link, with its handshake [1000] */
     uint64_t timeout_ms;         /* a command that names none [250] */

@@ -88,6 +88,13 @@ struct moon_redis_link *moon_redis_open_link(
     const struct moon_redis_link_owner *owner);
 /* That link was heard for the last time: call it from on_gone. */
 void moon_redis_link_gone(struct moon_redis *redis);
+/* That much after now; the end of time is not passed. */
+static inline uint64_t moon_redis_later(const struct moon_redis *redis,
+                                        uint64_t ms)
+{
+    uint64_t now = uv_now(redis->loop);
+    return ms < UINT64_MAX - now ? now + ms : UINT64_MAX;
+}
 /* Keeps the loop alive as long as something waits for an alarm. */
 static inline void moon_redis_hold_loop(struct moon_redis *redis)
 {

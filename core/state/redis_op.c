@@ -377,7 +377,7 @@ enum moon_err moon_redis_op_start(const struct moon_redis_start *start,
     uint64_t timeout_ms =
         how->timeout_ms != 0 ? how->timeout_ms : redis->o.timeout_ms;
     uv_update_time(redis->loop);
-    op->deadline_ms = uv_now(redis->loop) + timeout_ms;
+    op->deadline_ms = moon_redis_later(redis, timeout_ms);
     redis->pending += op->commands;
     redis->pending_bytes += op->charged;
     err = go(op);

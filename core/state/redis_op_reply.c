@@ -29,6 +29,28 @@ static enum verdict judge_node(struct moon_redis_op *op)
     return ROUTE;
 }
 
+static bool cannot_serve(const struct redisReply *reply)
+{
+    return moon_redis_is_error_of(reply, "READONLY") ||
+           moon_redis_is_error_of(reply, "LOADING") ||
+           moon_redis_is_error_of(reply, "MASTERDOWN") ||
+           moon_redis_is_error_of(reply, "NOREPLICAS");
+}
+
+/* On a link of one's own: it is delivered, but the client learns from it. */
+static void notice(struct moon_redis *redis, const struct redisReply *reply)
+{
+    if (redis->closed)
+        return;
+    if (redis->cluster != NULL) {
+        if (moon_redis_is_error_of(reply, "MOVED") ||
+            moon_redis_is_error_of(reply, "CLUSTERDOWN") || cannot_serve(reply))
+            moon_redis_cluster_refresh(redis->cluster);
+    } else if (cannot_serve(reply)) {
+        (void)moon_redis_node_suspect(redis->nodes);
+    }
+}
+
 static enum verdict judge_cluster(struct moon_redis_op *op,
                                   const struct redisReply *reply)
 {
@@ -50,9 +72,7 @@ static enum verdict judge_cluster(struct moon_redis_op *op,
         moon_redis_cluster_refresh(cluster);
         return LATER;
     }
-    if (moon_redis_is_error_of(reply, "READONLY") ||
-        moon_redis_is_error_of(reply, "MASTERDOWN") ||
-        moon_redis_is_error_of(reply, "NOREPLICAS"))
+    if (cannot_serve(reply))
         moon_redis_cluster_refresh(cluster);
     return DELIVER;
 }
@@ -60,18 +80,17 @@ static enum verdict judge_cluster(struct moon_redis_op *op,
 static enum verdict judge(struct moon_redis_op *op,
                           const struct redisReply *reply)
 {
-    if (!moon_redis_is_error(reply) || op->node == NULL)
-        return DELIVER; /* own links have no node: what comes is delivered */
+    if (!moon_redis_is_error(reply))
+        return DELIVER;
+    if (op->own != NULL) {
+        notice(op->redis, reply);
+        return DELIVER;
+    }
     if (op->script != NULL && moon_redis_is_error_of(reply, "NOSCRIPT"))
         return op->tail > 0 ? SOURCE : DELIVER;
     if (op->redis->cluster != NULL)
         return judge_cluster(op, reply);
-    if (moon_redis_is_error_of(reply, "READONLY") ||
-        moon_redis_is_error_of(reply, "LOADING") ||
-        moon_redis_is_error_of(reply, "MASTERDOWN") ||
-        moon_redis_is_error_of(reply, "NOREPLICAS"))
-        return judge_node(op);
-    return DELIVER;
+    return cannot_serve(reply) ? judge_node(op) : DELIVER;
 }
 
 /* EVALSHA becomes EVAL: the source instead of the hash, the same behind it. */

@@ -189,8 +189,8 @@ enum moon_err moon_redis_own_take(struct moon_redis *redis, struct moon_str key,
     own->ready = ready;
     own->ctx = ctx;
     uv_update_time(redis->loop);
-    own->due_ms = uv_now(redis->loop) +
-                  (timeout_ms != 0 ? timeout_ms : redis->o.timeout_ms);
+    own->due_ms = moon_redis_later(
+        redis, timeout_ms != 0 ? timeout_ms : redis->o.timeout_ms);
     moon_chain_add(&redis->owns_waiting, &own->chain);
     redis->own_count++;
     redis->held++;

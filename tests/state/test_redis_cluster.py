@@ -114,6 +114,7 @@ def test_a_server_that_is_no_cluster(d):
 def test_a_slot_that_moves(cluster, d):
     """By hand, step by step: ASK, TRYAGAIN, MOVED."""
     d.open("c", cluster.url())
+    d.open("quiet", cluster.url(), name="quiet")
     slot = int(cluster.manage("CLUSTER", "KEYSLOT", "{moving}"))
     assert d.call("c", ["SET", "{moving}old", "1"], ["SET", "{moving}both", "1"]
                   ) == ["OK", "OK"]
@@ -122,6 +123,7 @@ def test_a_slot_that_moves(cluster, d):
     nodes = cluster.nodes()
     target.cli("CLUSTER", "SETSLOT", slot, "IMPORTING", nodes[source.port][0])
     source.cli("CLUSTER", "SETSLOT", slot, "MIGRATING", nodes[target.port][0])
+    own = d.own("quiet", key="{moving}")
     # What is new goes to the target, what is there stays.
     assert d.call("c", "SET", "{moving}new", "2") == "OK"
     assert target.cli("CLUSTER", "COUNTKEYSINSLOT", slot) == "1"
@@ -143,6 +145,18 @@ def test_a_slot_that_moves(cluster, d):
         server.cli("CLUSTER", "SETSLOT", slot, "NODE", nodes[target.port][0])
     assert d.call("c", "GET", "{moving}both") == "1"
     assert d.call("c", "SET", "{moving}last", "1") == "OK"
+    # On a link of one's own that is delivered; the client learns from it.
+    assert d.call("quiet", "GET", "{moving}old", own=own)["error"].startswith(
+        f"MOVED {slot}")
+    d.send("drop", own)
+
+    def leads_to_the_target():
+        own = d.own("quiet", key="{moving}")
+        port = d.call("quiet", "CONFIG", "GET", "port", own=own, key=9)[1]
+        d.send("give", own)
+        return port == str(target.port)
+
+    poll(leads_to_the_target, "the next link leads elsewhere")
     status = d.status("c")
     assert status["errors"] == 1  # TRYAGAIN, which was delivered
     poll(lambda: owner(cluster, slot) == target.port, "the others know")

@@ -293,6 +293,20 @@ def test_refused_and_accepted_again(proxy, d):
     d.up("c")
 
 
+def test_a_unix_socket_that_goes_and_comes_back(tmp_path, d):
+    with RedisServer(unix=str(tmp_path / "redis")) as r, \
+            Proxy(r.unix, unix=True) as proxy:
+        d.open("c", f"redis+unix://{proxy.path}")
+        assert d.call("c", "PING") == "PONG"
+        proxy.refuse()
+        poll(lambda: d.status("c")["why"] in ("connection refused",
+                                              "no such file or directory"),
+             "it is missed")
+        proxy.accept()
+        d.up("c")
+        assert d.call("c", "PING") == "PONG"
+
+
 def test_probes_come_one_at_a_time_and_slow_down(proxy, d):
     proxy.mode = "freeze"
     d.open("c", proxy.url, connect_ms=100)

@@ -132,7 +132,7 @@ def test_nobody_gets_the_answer_of_another(kills):
         d.up("c")
         trouble = Trouble(server, proxy, 7 + kills, kills)
         load = d.load("c", users=64, ops=operations,
-                      max_ms=0 if LONG else 7000, seed=11, lossy=kills)
+                      max_ms=0 if LONG else 5000, seed=11, lossy=kills)
         began = time.monotonic()
         trouble.start()
         counts = d.loaded(load, seconds=1700 if LONG else 60)

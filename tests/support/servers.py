@@ -88,6 +88,9 @@ class Process:
     def pause(self):
         """Still there, but silent."""
         self.signal(signal.SIGSTOP)
+        stat = pathlib.Path(f"/proc/{self.pid}/stat")
+        poll(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T",
+             "it stops")
 
     def resume(self):
         self.signal(signal.SIGCONT)
