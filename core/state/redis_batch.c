@@ -63,15 +63,29 @@ static struct moon_str first_word(const struct redisReply *reply)
     return moon_str_cut(moon_redis_text(reply), ' ', &rest);
 }
 
+static bool is_like(const struct redisReply *reply,
+                    const struct redisReply *error)
+{
+    return moon_redis_is_error(reply) &&
+           moon_str_eq(first_word(reply), first_word(error));
+}
+
+bool moon_redis_batch_is_all(const struct moon_redis_batch *batch,
+                             const struct redisReply *error)
+{
+    for (uint32_t i = 0; i < batch->count; i++) {
+        if (!is_like(batch->replies[i], error))
+            return false;
+    }
+    return true;
+}
+
 void moon_redis_batch_plan(struct moon_redis_batch *batch,
                            const struct redisReply *error)
 {
     batch->planned = 0;
     for (uint32_t i = 0; i < batch->count; i++) {
-        const struct redisReply *reply = batch->replies[i];
-        if (error == NULL ||
-            (moon_redis_is_error(reply) &&
-             moon_str_eq(first_word(reply), first_word(error))))
+        if (error == NULL || is_like(batch->replies[i], error))
             batch->plan[batch->planned++] = i;
     }
     /* Only now, for `error` is one of them. */

@@ -34,6 +34,11 @@ void moon_redis_batch_set(struct moon_redis_batch *batch, uint32_t planned,
 void moon_redis_batch_plan(struct moon_redis_batch *batch,
                            const struct redisReply *error);
 
+/* All replies are errors with the same first word as `error`: nothing of it
+ * was executed. */
+bool moon_redis_batch_is_all(const struct moon_redis_batch *batch,
+                             const struct redisReply *error);
+
 /* What the caller of the op gets: an array of all replies; NULL: no memory. */
 struct redisReply *moon_redis_batch_all(struct moon_redis_batch *batch);
 /* An array of those before the first that is missing; NULL: none, or no

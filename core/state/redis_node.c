@@ -7,8 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* A link that served for shorter than this is no sign of health, and no news.
- */
+/* To have served for less than this is neither a sign of health nor news. */
 enum { SERVED_MS = 1000, SUSPECT_MS = 1000 };
 
 /* One link of the node; in its chain until it is closed. */
@@ -81,6 +80,8 @@ static void lose(struct moon_redis_node *node, enum moon_err err,
                  const char *whyz)
 {
     uint64_t served = uv_now(node->redis->loop) - node->since_ms;
+    if (served >= SERVED_MS)
+        node->failures = 0; /* else the pauses grow, or it would flap */
     if (err == MOON_ETIMEOUT || served < SERVED_MS) {
         go_down(node, whyz);
         return;
@@ -107,7 +108,6 @@ static void on_ready(void *ctx)
     if (node->served)
         node->redis->reconnects++;
     node->served = true;
-    node->failures = 0;
     set_state(node, MOON_REDIS_UP, "");
     if (node->logged[0] != '\0')
         moon_alarm_set(&node->redis->alarms, &node->steady, SERVED_MS,

@@ -121,16 +121,16 @@ static uint64_t pause_ms(struct moon_redis_op *op)
     return moon_redis_jitter(most);
 }
 
-/* What its reply says was not done, is done now; false: the time is too short
- * or memory is out, and the reply is to be delivered. With several commands,
- * those that got the same error as `error`. */
+/* What its reply says was not done, is done now; false: the reply is to be
+ * delivered, for there is no time for a pause, or no memory. With several
+ * commands, those that got the same error as `error`. */
 static bool again(struct moon_redis_op *op, enum verdict verdict,
                   const struct redisReply *error)
 {
     bool atomic = moon_redis_op_is_atomic(op);
     uint64_t now = uv_now(op->redis->loop);
     uint64_t pause = verdict == LATER ? pause_ms(op) : 0;
-    if (now + pause >= op->deadline_ms ||
+    if ((verdict == LATER && now + pause >= op->deadline_ms) ||
         (verdict == SOURCE && !use_source(op)))
         return false;
     op->wire = NULL;
@@ -140,6 +140,8 @@ static bool again(struct moon_redis_op *op, enum verdict verdict,
         moon_redis_batch_plan(op->batch, atomic ? NULL : error);
     if (verdict == LATER)
         moon_redis_op_park(op, now + pause);
+    else if (now >= op->deadline_ms)
+        moon_redis_op_fail(op, MOON_ETIMEOUT, "timeout", "");
     else
         moon_redis_op_dispatch(op);
     return true;
@@ -157,6 +159,17 @@ static void on_single(struct moon_redis_op *op, struct moon_wire_result *result)
     moon_redis_op_finish(op, MOON_OK, reply, "");
 }
 
+/* May the commands that were not executed be sent again, although others of the
+ * pipeline were? If they were sent elsewhere by key (MOVED, ASK): then the
+ * others had other keys, and commands of one key keep their order. */
+static bool keeps_order(const struct moon_redis_op *op, enum verdict verdict,
+                        const struct redisReply *error)
+{
+    return moon_redis_op_is_atomic(op) || verdict == ASK ||
+           (verdict == ROUTE && op->redis->cluster != NULL) ||
+           moon_redis_batch_is_all(op->batch, error);
+}
+
 /* All of a batch has been answered. Those commands that were not executed, as
  * their replies say, go out again. */
 static void on_batch(struct moon_redis_op *op)
@@ -171,7 +184,8 @@ static void on_batch(struct moon_redis_op *op)
             verdict = judge(op, error);
         }
     }
-    if (verdict != DELIVER && again(op, verdict, error))
+    if (verdict != DELIVER && keeps_order(op, verdict, error) &&
+        again(op, verdict, error))
         return;
     struct redisReply *reply =
         atomic ? moon_redis_batch_atomic(batch) : moon_redis_batch_all(batch);

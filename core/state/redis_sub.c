@@ -326,12 +326,14 @@ static void tell_server(struct moon_redis_sub *sub)
                                      name_of(sub)};
     if (sub->state == ASKED)
         moon_wire_cancel(moon_redis_link_wire(redis->sub_link), sub->ticket, 1);
-    if ((sub->state == ASKED || sub->state == ACTIVE) &&
-        !wanted_by_others(sub) && has_link(redis) &&
+    if (sub->state == NEW || sub->state == REFUSED || wanted_by_others(sub) ||
+        !has_link(redis))
+        return;
+    /* If that fails, what still comes is for nobody. */
+    enum moon_err err =
         moon_redis_link_send(redis->sub_link, argv, 2,
-                             redis->o.connect_timeout_ms, NULL, NULL,
-                             NULL) != MOON_OK)
-        alarm_in(redis, 0); /* it broke, or hears more than it can say */
+                             redis->o.connect_timeout_ms, NULL, NULL, NULL);
+    (void)err;
 }
 
 void moon_redis_unsubscribe(struct moon_redis_sub *sub)

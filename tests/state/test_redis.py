@@ -320,8 +320,7 @@ def test_what_waits_for_a_link_is_not_sent_once_it_is_over(redis, d):
         assert (outcome["err"], outcome["why"]) == \
             ("TIMEOUT", "timeout (not sent)")
         d.cancel(cancelled)
-        proxy.mode = "pass"
-        proxy.cut()
+        proxy.cut(then="pass")
         poll(lambda: d.status("c")["up"] or not d.status("c")["pending"],
              "it gave up, or connected")
         # The first attempt failed, and with it what waited.

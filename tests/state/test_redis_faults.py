@@ -1,6 +1,8 @@
 """The Redis client when the server, or the way to it, fails: what happens to
 commands under way, that others fail at once, and that it comes back."""
 
+import socketserver
+import threading
 import time
 
 import pytest
@@ -139,8 +141,7 @@ def test_reads_are_sent_again_and_what_was_not_written(redis, d):
         reads = d.begin("c", ["ECHO", "1"], ["ECHO", "2"], timeout=20000,
                         flags="r", key=9)
         d.status("c")
-        proxy.mode = "pass"
-        proxy.cut()
+        proxy.cut(then="pass")
         assert d.end(write)["err"] == "CLOSED"
         assert d.end(read)["reply"] == "again"
         assert d.end(reads)["reply"] == ["1", "2"]
@@ -198,6 +199,33 @@ def test_a_master_without_enough_replicas(redis, d):
     assert d.call("c", "SET", "k", "v") == "OK"
 
 
+class Moody(socketserver.BaseRequestHandler):
+    """Introduces itself as a Redis would, and hangs up at the first command."""
+
+    def handle(self):
+        self.server.accepted += 1
+        while data := self.request.recv(4096):
+            if b"GET" in data:
+                return
+            self.request.sendall(b"+PONG\r\n" * data.count(b"PING"))
+
+
+def test_a_server_that_hangs_up_again_and_again(d):
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Moody) as moody:
+        moody.daemon_threads = True
+        moody.accepted = 0
+        thread = threading.Thread(target=moody.serve_forever, daemon=True)
+        thread.start()
+        began = time.monotonic()
+        d.open("c", f"redis://127.0.0.1:{moody.server_address[1]}")
+        poll(lambda: d.outcome("c", "GET", "k") and moody.accepted >= 10,
+             "it comes back often")
+        # Pauses of at most 50 ms each would make it 0.45 s at most; they grow.
+        assert time.monotonic() - began > 0.5
+        moody.shutdown()
+        thread.join()
+
+
 # ---- the way to it ----
 
 def test_cut_in_the_middle_of_an_answer(proxy, shared, d):
@@ -253,8 +281,7 @@ def test_silence_on_an_idle_link_of_a_subscription(proxy, shared):
         d.send("sub", "s", "c", "ch")
         poll(lambda: not d.status("c")["up"] or proxy.accepted > 2,
              "it tries again")
-        proxy.mode = "pass"
-        proxy.cut()
+        proxy.cut(then="pass")
         d.wait("subscribed", "s")
         shared.cli("PUBLISH", "ch", "x")
         assert d.wait("message", "s")["payload"] == "x"

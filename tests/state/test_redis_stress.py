@@ -40,7 +40,11 @@ class Trouble(threading.Thread):
     def during(self, mode, least, most):
         self.proxy.mode = mode
         self.rest(least, most)
-        self.proxy.mode = "pass"
+        if mode in ("freeze", "mute", "deaf"):
+            # What was lost stays lost: nobody goes on in the middle.
+            self.proxy.cut(then="pass")
+        else:
+            self.proxy.mode = "pass"
 
     def cut(self):
         self.proxy.cut()
@@ -50,8 +54,6 @@ class Trouble(threading.Thread):
 
     def silence(self):
         self.during(self.random.choice(["freeze", "mute", "deaf"]), 0.05, 0.9)
-        # What was lost stays lost: nobody may take up again in the middle.
-        self.proxy.cut()
 
     def trickle(self):
         self.during("trickle", 0.05, 0.2)

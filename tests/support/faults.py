@@ -90,13 +90,15 @@ class Proxy:
             self.close_listener()
             self.close_pairs()
 
-    def cut(self, after=None):
-        """At once, or behind that many bytes of the next answer."""
+    def cut(self, after=None, then=None):
+        """At once, or behind that many bytes of the next answer; `then` is the
+        mode for those who come next."""
         with self.lock:
             if after is None:
                 self.close_pairs()
             else:
                 self.cut_after = after
+            self.mode = then or self.mode
         self.wake_out.send(b"x")
 
     def stop(self):
