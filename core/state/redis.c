@@ -296,8 +296,9 @@ enum moon_err moon_redis_get(uv_loop_t *loop, const char *urlz,
 {
     struct moon_redis_options o = {0};
     struct moon_redis_url *url;
+    uint32_t count = 0;
     fill_in(&o, options);
-    for (struct moon_redis *at = registry; at != NULL; at = at->next) {
+    for (struct moon_redis *at = registry; at != NULL; at = at->next, count++) {
         if (is_for(at, loop, urlz, &o)) {
             moon_redis_ref(at);
             *out = at;
@@ -308,6 +309,13 @@ enum moon_err moon_redis_get(uv_loop_t *loop, const char *urlz,
         moon_redis_url_parse(moon_strz(urlz), &url, error, error_size);
     if (err != MOON_OK)
         return err;
+    if (count >= MOON_REDIS_CLIENTS_MAX) {
+        (void)snprintf(error, error_size,
+                       "there are %u clients with other URLs or options",
+                       count);
+        free(url);
+        return MOON_EFULL;
+    }
     struct moon_redis *redis = create(loop, urlz, url, &o);
     if (redis == NULL) {
         (void)snprintf(error, error_size, "%s", moon_err_text(MOON_ENOMEM));

@@ -36,6 +36,8 @@ struct moon_redis_sub;    /* one subscription */
 
 /* ---- clients ---- */
 
+enum { MOON_REDIS_CLIENTS_MAX = 256 }; /* of a thread, with those that linger */
+
 /* Zero means the default in brackets. Silence on a link counts as its end after
  * twice the time of the oldest command on it, and twice timeout_ms: what may
  * take long is for a link of one's own. */
@@ -51,8 +53,8 @@ struct moon_redis_options {
 };
 
 /* The client for the URL, new or found, with one reference for the caller. It
- * connects at once. `options` may be NULL. MOON_EINVAL: not such a URL, told in
- * `error`. */
+ * connects at once. `options` may be NULL. MOON_EINVAL: not such a URL;
+ * MOON_EFULL: MOON_REDIS_CLIENTS_MAX others; told in `error`. */
 MOON_MUST_CHECK enum moon_err moon_redis_get(
     uv_loop_t *loop, const char *urlz, const struct moon_redis_options *options,
     struct moon_redis **out, char *error, size_t error_size);

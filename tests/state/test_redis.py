@@ -134,6 +134,15 @@ def test_one_url_is_one_client(redis, d):
     assert d.status("b")["reconnects"] == 0
 
 
+def test_clients_are_bounded(d):
+    # None of them finds anybody; that is not what they are for.
+    for i in range(256):
+        d.open(f"c{i}", "redis://127.0.0.1:1", name=f"n{i}")
+    with pytest.raises(Failed, match="there are 256 clients"):
+        d.open("more", "redis://127.0.0.1:1", name="more")
+    assert d.open("same", "redis://127.0.0.1:1", name="n7")
+
+
 def test_a_client_without_references_is_closed(redis, d):
     d.open("c", redis.url, name="lingers", linger_ms=500)
     d.up("c")
