@@ -18,8 +18,8 @@ def shared():
 
 @pytest.fixture
 def redis(shared):
+    shared.resume()  # a test that failed may have left it stopped
     shared.cli("FLUSHALL")
-    shared.cli("CLIENT", "UNPAUSE")
     return shared
 
 
@@ -86,17 +86,19 @@ def test_misuse_is_refused_at_once(redis, d):
     big = d.outcome("c", "SET", "k", "x" * 20000)
     assert (big["event"], big["err"]) == ("refused", "TOO_BIG")
     assert "more than 10000 bytes" in big["why"]
-    redis.cli("CLIENT", "PAUSE", "300", "ALL")
+    redis.pause()
     tags = [d.begin("c", "PING", timeout=20000) for _ in range(10)]
     full = d.outcome("c", "PING")
     assert (full["event"], full["err"]) == ("refused", "FULL")
     assert "too many commands" in full["why"]
+    redis.resume()
     assert [d.end(tag)["reply"] for tag in tags] == ["PONG"] * 10
     assert d.call("c", "PING") == "PONG"
-    redis.cli("CLIENT", "PAUSE", "300", "ALL")
+    redis.pause()
     tags = [d.begin("c", "SET", "k", "x" * 3000, timeout=20000)
             for _ in range(3)]
     assert d.outcome("c", "SET", "k", "x" * 3000)["err"] == "FULL"
+    redis.resume()
     assert [d.end(tag)["reply"] for tag in tags] == ["OK"] * 3
 
 
@@ -154,7 +156,7 @@ def test_a_client_without_references_is_closed(redis, d):
 def test_commands_under_way_when_all_is_closed(redis, d):
     d.open("c", redis.url)
     d.up("c")
-    redis.cli("CLIENT", "PAUSE", "500", "ALL")
+    redis.pause()
     tags = [d.begin("c", "GET", "k", timeout=20000, flags="r")
             for _ in range(3)]
     d.send("closeall")
@@ -274,14 +276,15 @@ def test_a_script_that_fails(redis, d):
 # ---- deadlines and cancelling ----
 
 def test_a_late_reply_goes_to_nobody(redis, d):
-    d.open("c", redis.url)
+    d.open("c", redis.url, timeout_ms=5000)
     d.up("c")
-    redis.cli("CLIENT", "PAUSE", "350", "ALL")
+    redis.pause()
     late = d.begin("c", "ECHO", "late", timeout=100, key=9)
     patient = d.begin("c", "ECHO", "patient", timeout=20000, key=9)
     outcome = d.end(late)
     assert (outcome["event"], outcome["err"], outcome["why"]) == \
         ("done", "TIMEOUT", "timeout")
+    redis.resume()
     assert d.end(patient)["reply"] == "patient"
     assert d.call("c", "ECHO", "next", key=9) == "next"
     status = d.status("c")
@@ -289,10 +292,12 @@ def test_a_late_reply_goes_to_nobody(redis, d):
 
 
 def test_one_impatient_command_does_not_end_the_link(redis, d):
-    d.open("c", redis.url, timeout_ms=2000)
+    d.open("c", redis.url, timeout_ms=5000)
     d.up("c")
-    redis.cli("CLIENT", "PAUSE", "400", "ALL")
+    redis.pause()
     assert d.outcome("c", "PING", timeout=1)["err"] == "TIMEOUT"
+    assert d.outcome("c", "PING", timeout=100)["err"] == "TIMEOUT"
+    redis.resume()
     assert d.call("c", "PING") == "PONG"
     assert d.status("c")["reconnects"] == 0
 
@@ -308,11 +313,13 @@ def test_a_loop_that_was_late_blames_nobody(redis, d):
 def test_cancelled_commands_say_nothing(redis, d):
     d.open("c", redis.url)
     d.up("c")
-    redis.cli("CLIENT", "PAUSE", "200", "ALL")
+    redis.pause()
     tags = [d.begin("c", "ECHO", str(i), timeout=20000, key=9)
             for i in range(10)]
     for tag in tags[::2]:
         d.cancel(tag)
+    d.written("c")
+    redis.resume()
     assert [d.end(tag)["reply"] for tag in tags[1::2]] == list("13579")
     assert d.call("c", "PING") == "PONG"
     assert not d.kept

@@ -160,6 +160,12 @@ class Driver:
         self.send("status", client)
         return self.wait("status", client)
 
+    def written(self, client):
+        """Waits until all that was begun before has been written: it is when a
+        turn of the loop ends, so a second answer comes after that."""
+        self.status(client)
+        self.status(client)
+
     def up(self, client, seconds=30.0):
         """Waits until the client is up."""
         deadline = time.monotonic() + seconds
