@@ -56,60 +56,6 @@ static struct moon_buf in;
 
 /* ---- output ---- */
 
-const char *driver_err_name(enum moon_err err)
-{
-    switch (err) {
-    case MOON_OK:
-        return "OK";
-#define X(code, name, text) \
-    case MOON_E##name:      \
-        return #name;
-        MOON_ERR_MAP(X)
-#undef X
-    }
-    return "?";
-}
-
-void driver_add_reply(struct moon_buf *to, const struct redisReply *reply)
-{
-    switch (reply == NULL ? REDIS_REPLY_NIL : reply->type) {
-    case REDIS_REPLY_ERROR:
-        moon_buf_addz(to, "{\"error\":");
-        moon_buf_add_json(to, moon_str(reply->str, reply->len));
-        moon_buf_add_char(to, '}');
-        break;
-    case REDIS_REPLY_INTEGER:
-        moon_buf_printf(to, "%lld", reply->integer);
-        break;
-    case REDIS_REPLY_ARRAY:
-        moon_buf_add_char(to, '[');
-        for (size_t i = 0; i < reply->elements; i++) {
-            if (i > 0)
-                moon_buf_add_char(to, ',');
-            driver_add_reply(to, reply->element[i]);
-        }
-        moon_buf_add_char(to, ']');
-        break;
-    case REDIS_REPLY_NIL:
-        moon_buf_addz(to, "null");
-        break;
-    default:
-        moon_buf_add_json(to, moon_str(reply->str, reply->len));
-    }
-}
-
-void driver_say(struct moon_buf *line)
-{
-    size_t at = 0;
-    while (at < line->len) {
-        ssize_t n = write(STDOUT_FILENO, line->ptr + at, line->len - at);
-        if (n <= 0)
-            _exit(4);
-        at += (size_t)n;
-    }
-    moon_buf_deinit(line);
-}
-
 static void add_event(struct moon_buf *line, const char *eventz,
                       const char *namez)
 {
@@ -429,13 +375,6 @@ static void cmd_load(char **w, uint32_t count)
     (void)load_start(w[1], find_thing(w[2], 'c')->redis, &o);
 }
 
-static void stall(uint64_t ms)
-{
-    uint64_t until = moon_clock_ms() + ms;
-    while (moon_clock_ms() < until)
-        ;
-}
-
 /* ---- lines ---- */
 
 static void run_more(char **w, uint32_t count)
@@ -448,7 +387,7 @@ static void run_more(char **w, uint32_t count)
         moon_redis_unsubscribe(thing->sub);
         remove_thing(thing);
     } else if (strcmp(what, "stall") == 0) {
-        stall(number(w[1]));
+        driver_stall(number(w[1]));
     } else if (strcmp(what, "load") == 0) {
         cmd_load(w, count);
     } else if (strcmp(what, "stop") == 0) {

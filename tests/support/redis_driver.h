@@ -11,11 +11,15 @@
 
 extern uv_loop_t driver_loop;
 
+/* ---- redis_output.c ---- */
+
 /* "TIMEOUT" for MOON_ETIMEOUT, "OK". */
 const char *driver_err_name(enum moon_err err);
 void driver_add_reply(struct moon_buf *to, const struct redisReply *reply);
 /* Writes the line, and frees it. */
 void driver_say(struct moon_buf *line);
+/* Holds the loop up, as a request that computes for long. */
+void driver_stall(uint64_t ms);
 
 /* ---- redis_load.c: many users at once, each of whom checks its answers ----
  */

@@ -420,14 +420,6 @@ static void cancel_some(struct load *load)
     }
 }
 
-/* As a request that computes for long. */
-static void stall(uint64_t ms)
-{
-    uint64_t until = moon_clock_ms() + ms;
-    while (moon_clock_ms() < until)
-        ;
-}
-
 /* ---- the end ---- */
 
 static void report(struct load *load)
@@ -495,7 +487,7 @@ static void on_tick(uv_timer_t *timer)
         idle = idle && user->flight == NULL;
     }
     if (!load->o.gentle && now >= load->stall_at_ms) {
-        stall(5 + random_below(load, 50));
+        driver_stall(5 + random_below(load, 50));
         load->stall_at_ms = moon_clock_ms() + 500 + random_below(load, 1000);
     }
     if (idle && !may_start(load) && !load->closing) {
