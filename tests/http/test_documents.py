@@ -15,8 +15,10 @@ import subprocess
 import pytest
 
 from support.client import Client
+from support.driver import Driver
 from support.node import (BINARY, ROOT, Node, environment, eventually,
                           free_port)
+from support.servers import RedisServer
 
 DOCUMENTS = ["README.md", "apps/README.md", "core/README.md",
              "tests/README.md", "vendor/README.md"]
@@ -339,10 +341,16 @@ def test_options_of_the_test_runner(shell):
 
 def test_example_of_a_test(start):
     space = {}
-    exec(block("tests/README.md", "python", "def test_"), space)
+    exec(block("tests/README.md", "python", "def test_greets"), space)
     tests = [value for name, value in space.items() if name.startswith("test_")]
     assert len(tests) == 1
     tests[0](start)
+
+
+def test_example_of_a_test_of_the_redis_client():
+    space = {"Driver": Driver, "RedisServer": RedisServer}
+    exec(block("tests/README.md", "python", "def test_pipeline"), space)
+    space["test_pipeline"]()
 
 
 def test_coverage_by_hand(shell, tmp_path):
