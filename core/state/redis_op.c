@@ -264,36 +264,40 @@ enum moon_err moon_redis_find_slot(struct moon_redis *redis,
     return MOON_OK;
 }
 
+/* EVALSHA and EVAL differ in what stands before this argument. */
+enum { TAIL = 2 };
+
 static const struct moon_str multi = MOON_STR("MULTI");
 static const struct moon_str exec = MOON_STR("EXEC");
 
-/* Formats all commands, which have room, and notes where each ends. */
-static void format(struct moon_redis_op *op,
-                   const struct moon_redis_start *start, size_t room)
+static char *put_command(struct moon_redis_op *op, char *to, uint32_t which,
+                         const struct moon_str *argv, uint32_t argc)
 {
-    struct moon_buf to = {.ptr = op->own_bytes, .cap = room};
-    bool atomic = moon_redis_op_is_atomic(op);
-    uint32_t at = 0;
-    if (atomic) {
-        moon_redis_add_command(&to, &multi, 1);
-        op->batch->ends[at++] = to.len;
+    to = moon_redis_put_array(to, argc);
+    for (uint32_t i = 0; i < argc; i++) {
+        if (i == TAIL)
+            op->tail = (size_t)(to - op->own_bytes);
+        to = moon_redis_put_arg(to, argv[i]);
     }
-    for (uint32_t i = 0; i < start->count; i++) {
-        const struct moon_redis_command *command = &start->commands[i];
-        moon_redis_add_array(&to, command->argc);
-        for (uint32_t k = 0; k < command->argc; k++) {
-            moon_redis_add_arg(&to, command->argv[k]);
-            if (k == 1 && start->by_hash)
-                op->tail = to.len;
-        }
-        if (op->batch != NULL)
-            op->batch->ends[at++] = to.len;
-    }
-    if (atomic) {
-        moon_redis_add_command(&to, &exec, 1);
-        op->batch->ends[at++] = to.len;
-    }
-    op->len = to.len;
+    if (op->batch != NULL)
+        op->batch->ends[which] = (size_t)(to - op->own_bytes);
+    return to;
+}
+
+/* Formats all commands, for which there is room. */
+static void format(struct moon_redis_op *op,
+                   const struct moon_redis_start *start)
+{
+    char *to = op->own_bytes;
+    uint32_t which = 0;
+    if (moon_redis_op_is_atomic(op))
+        to = put_command(op, to, which++, &multi, 1);
+    for (uint32_t i = 0; i < start->count; i++)
+        to = put_command(op, to, which++, start->commands[i].argv,
+                         start->commands[i].argc);
+    if (moon_redis_op_is_atomic(op))
+        to = put_command(op, to, which, &exec, 1);
+    op->len = (size_t)(to - op->own_bytes);
 }
 
 static size_t size_of(const struct moon_redis_start *start, bool atomic)
@@ -333,7 +337,9 @@ static struct moon_redis_op *make(const struct moon_redis_start *start,
             return NULL;
         }
     }
-    format(op, start, room);
+    format(op, start);
+    if (!start->by_hash)
+        op->tail = 0;
     if (start->script != NULL) {
         moon_redis_script_ref(start->script);
         op->script = start->script;

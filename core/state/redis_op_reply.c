@@ -3,6 +3,8 @@
 #include "state/redis_cluster.h"
 #include "state/redis_proto.h"
 
+#include <stdlib.h>
+
 /* How often an op is sent again: pointed elsewhere, and after a link broke. The
  * pause before the same node is asked again doubles up to LATER_MAX_MS. */
 enum { REDIRECTS_MAX = 5, RESENDS_MAX = 3, LATER_MS = 5, LATER_MAX_MS = 100 };
@@ -96,17 +98,18 @@ static enum verdict judge(struct moon_redis_op *op,
 /* EVALSHA becomes EVAL: the source instead of the hash, the same behind it. */
 static bool use_source(struct moon_redis_op *op)
 {
-    struct moon_buf bytes = {0};
-    moon_redis_add_array(&bytes, op->argc);
-    moon_redis_add_arg(&bytes, MOON_STR("EVAL"));
-    moon_redis_add_arg(&bytes, moon_redis_script_source(op->script));
-    moon_buf_add(&bytes, op->bytes + op->tail, op->len - op->tail);
-    if (bytes.failed) {
-        moon_buf_deinit(&bytes);
+    const struct moon_str head[] = {MOON_STR("EVAL"),
+                                    moon_redis_script_source(op->script)};
+    size_t rest = op->len - op->tail;
+    char *bytes = malloc(moon_redis_command_size(head, 2) + rest);
+    if (bytes == NULL)
         return false;
-    }
-    op->bytes = bytes.ptr; /* the first block is part of the op */
-    op->len = bytes.len;
+    char *to = moon_redis_put_array(bytes, op->argc);
+    to = moon_redis_put_arg(to, head[0]);
+    to = moon_redis_put_arg(to, head[1]);
+    memcpy(to, op->bytes + op->tail, rest);
+    op->bytes = bytes; /* the first block is part of the op */
+    op->len = (size_t)(to - bytes) + rest;
     op->tail = 0;
     return true;
 }

@@ -8,31 +8,48 @@
 /* "*" or "$", up to 20 digits, CR LF; and the CR LF behind a string. */
 enum { MARK_BYTES = 23, END_BYTES = 2 };
 
-static void add_mark(struct moon_buf *to, char mark, uint64_t count)
+static char *put_mark(char *to, char mark, uint64_t count)
 {
-    moon_buf_add_char(to, mark);
-    moon_buf_add_u64(to, count);
-    moon_buf_add(to, "\r\n", 2);
+    char digits[20];
+    size_t at = sizeof(digits);
+    do {
+        digits[--at] = (char)('0' + count % 10);
+        count /= 10;
+    } while (count != 0);
+    *to++ = mark;
+    while (at < sizeof(digits))
+        *to++ = digits[at++];
+    *to++ = '\r';
+    *to++ = '\n';
+    return to;
 }
 
-void moon_redis_add_array(struct moon_buf *to, uint32_t argc)
+char *moon_redis_put_array(char *to, uint32_t argc)
 {
-    add_mark(to, '*', argc);
+    return put_mark(to, '*', argc);
 }
 
-void moon_redis_add_arg(struct moon_buf *to, struct moon_str arg)
+char *moon_redis_put_arg(char *to, struct moon_str arg)
 {
-    add_mark(to, '$', arg.len);
-    moon_buf_add_str(to, arg);
-    moon_buf_add(to, "\r\n", 2);
+    to = put_mark(to, '$', arg.len);
+    if (arg.len > 0)
+        memcpy(to, arg.ptr, arg.len);
+    to += arg.len;
+    *to++ = '\r';
+    *to++ = '\n';
+    return to;
 }
 
 void moon_redis_add_command(struct moon_buf *to, const struct moon_str *argv,
                             uint32_t argc)
 {
-    moon_redis_add_array(to, argc);
+    char *begin = moon_buf_reserve(to, moon_redis_command_size(argv, argc));
+    if (begin == NULL)
+        return;
+    char *at = moon_redis_put_array(begin, argc);
     for (uint32_t i = 0; i < argc; i++)
-        moon_redis_add_arg(to, argv[i]);
+        at = moon_redis_put_arg(at, argv[i]);
+    to->len += (size_t)(at - begin);
 }
 
 size_t moon_redis_command_size(const struct moon_str *argv, uint32_t argc)

@@ -13,12 +13,13 @@ struct redisReply;
 
 extern const struct moon_wire_codec moon_redis_codec;
 
-/* One command is an array of `argc` strings. */
-void moon_redis_add_array(struct moon_buf *to, uint32_t argc);
-void moon_redis_add_arg(struct moon_buf *to, struct moon_str arg);
+/* One command is an array of `argc` strings. Where the put functions write must
+ * be room, see moon_redis_command_size; they return where they stopped. */
+char *moon_redis_put_array(char *to, uint32_t argc);
+char *moon_redis_put_arg(char *to, struct moon_str arg);
 void moon_redis_add_command(struct moon_buf *to, const struct moon_str *argv,
                             uint32_t argc);
-/* How many bytes moon_redis_add_command adds, or a few more. */
+/* How many bytes a command has at most. */
 size_t moon_redis_command_size(const struct moon_str *argv, uint32_t argc);
 
 /* The text of a string, status or error; else empty. Borrowed from the
