@@ -121,8 +121,11 @@ class RedisServer(Process):
         path.write_text("\n".join(lines) + "\n")
         super().__init__(["redis-server", path], home, f"log-{self.port}")
         if start:
-            self.start()
-            self.wait_ready()
+            try:
+                self.start().wait_ready()
+            except BaseException:
+                self.stop()
+                raise
 
     @property
     def url(self):
