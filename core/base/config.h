@@ -46,6 +46,8 @@
       MOON_CONFIG_LATER)                                                       \
     X(URL, session_urlz, "session.url", "",                                    \
       "lmdb:|memory:|memcached://|" MOON_CONFIG_REDIS_URLS, MOON_CONFIG_LATER) \
+    X(SIZE, session_lmdb_size_bytes, "session.lmdb_size", "4g", "1m..1t",      \
+      MOON_CONFIG_LATER)                                                       \
     X(DURATION, session_idle_ms, "session.idle", "30m", "1s..366d|none",       \
       MOON_CONFIG_LATER)                                                       \
     X(DURATION, session_absolute_ms, "session.absolute", "12h",                \

@@ -105,21 +105,25 @@ struct moon_session_store_ops {
                           const struct moon_session_key *key,
                           const struct moon_session_change *change);
     /* The session is kept under another key from now on, with the change
-     * applied; the old one is dead when this ends. */
+     * applied; the old one is dead when this ends. MOON_EEXISTS also if the
+     * other key is taken. */
     enum moon_err (*move)(struct moon_session_store *store,
                           struct moon_session_op *op,
                           const struct moon_session_key *from,
                           const struct moon_session_key *to,
                           const struct moon_session_change *change);
-    /* seen_ms, if later than what is kept: never shortens a life. */
+    /* seen_ms, if later than what is kept: never shortens a life. Not a save:
+     * the version stays. */
     enum moon_err (*touch)(struct moon_session_store *store,
                            struct moon_session_op *op,
                            const struct moon_session_key *key, int64_t now_ms);
+    /* MOON_ENOT_FOUND if there is none, as the ones before. */
     enum moon_err (*remove)(struct moon_session_store *store,
                             struct moon_session_op *op,
                             const struct moon_session_key *key);
-    /* MOON_EDENIED with a sentence in `why` where a store keeps no such
-     * index. */
+    /* MOON_EDENIED with a sentence in `why` where a store keeps no such index.
+     * None of them is an empty list, or a count of 0. A list may end at
+     * 10000. */
     enum moon_err (*list)(struct moon_session_store *store,
                           struct moon_session_op *op, struct moon_str subject,
                           int64_t now_ms);

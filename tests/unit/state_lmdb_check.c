@@ -1,0 +1,338 @@
+/* The check of LMDB files: sound ones pass, whatever was done in them; of
+ * damaged ones those that pass can be read by LMDB, too. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "lmdb_support.h"
+#include "state/lmdb_check.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+enum { PAGE = 4096, DAMAGES = 500 };
+
+struct file {
+    char *bytes;
+    size_t len;
+};
+
+static int set_up(void **state)
+{
+    (void)state;
+    make_test_dir();
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    remove_test_dir();
+    return 0;
+}
+
+/* ---- files ---- */
+
+static struct file read_file(void)
+{
+    struct file f;
+    struct stat st;
+    int fd = open(test_path(MOON_LMDB_DATA), O_RDONLY);
+    assert_true(fd >= 0);
+    assert_int_equal(fstat(fd, &st), 0);
+    f.len = (size_t)st.st_size;
+    f.bytes = malloc(f.len);
+    assert_non_null(f.bytes);
+    assert_int_equal(read(fd, f.bytes, f.len), f.len);
+    (void)close(fd);
+    return f;
+}
+
+static void write_file(const struct file *f, size_t len)
+{
+    int fd = open(test_path(MOON_LMDB_DATA), O_RDWR | O_CREAT | O_TRUNC, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, f->bytes, len), len);
+    (void)close(fd);
+}
+
+/* Counts the entries of the databases that a store uses. */
+static void visit(void *ctx, struct moon_str db, struct moon_str key,
+                  struct moon_str data)
+{
+    static const char *const known[] = {"sessions", "expiry", "seen",
+                                        "subjects"};
+    volatile char sum = 0; /* what it is given can be read */
+    for (size_t i = 0; i < MOON_COUNT(known); i++)
+        *(size_t *)ctx += moon_str_eq(db, moon_strz(known[i]));
+    for (size_t i = 0; i < key.len; i++)
+        sum = (char)(sum ^ key.ptr[i]);
+    for (size_t i = 0; i < data.len; i++)
+        sum = (char)(sum ^ data.ptr[i]);
+}
+
+static enum moon_err check(size_t *entries, char *why)
+{
+    *entries = 0;
+    int fd = open(test_path(MOON_LMDB_DATA), O_RDONLY);
+    assert_true(fd >= 0);
+    enum moon_err err = moon_lmdb_check(fd, visit, entries, why);
+    (void)close(fd);
+    return err;
+}
+
+/* ---- what is in them ---- */
+
+struct load {
+    unsigned seed;
+    int count;
+    size_t largest;
+};
+
+static int put_some(struct moon_lmdb_tx *tx, void *ctx)
+{
+    struct load *l = ctx;
+    static char value[100000];
+    int rc = 0;
+    for (int i = 0; i < l->count && rc == 0; i++) {
+        struct moon_session_key key = key_of((uint32_t)rand_r(&l->seed) % 3000);
+        MDB_val k = {.mv_data = key.bytes, .mv_size = sizeof(key.bytes)};
+        MDB_val v = {.mv_data = value,
+                     .mv_size = (size_t)rand_r(&l->seed) % l->largest};
+        MDB_dbi dbi = rand_r(&l->seed) % 2 ? tx->dbs.sessions : tx->dbs.seen;
+        if (rand_r(&l->seed) % 3 == 0) {
+            rc = mdb_del(tx->txn, dbi, &k, NULL);
+            rc = rc == MDB_NOTFOUND ? 0 : rc;
+        } else {
+            if (rand_r(&l->seed) % 10 != 0)
+                v.mv_size %= 400;
+            rc = mdb_put(tx->txn, dbi, &k, &v, 0);
+        }
+    }
+    return rc;
+}
+
+static void fill(unsigned seed, int rounds, int each, size_t largest)
+{
+    struct moon_lmdb_env *env = open_env(SIZE_BYTES);
+    struct moon_lmdb_tx tx = {.txn = NULL};
+    struct load l = {.seed = seed, .count = each, .largest = largest};
+    for (int i = 0; i < rounds; i++)
+        assert_int_equal(moon_lmdb_env_write(env, &tx, put_some, &l), 0);
+    moon_lmdb_env_close(env);
+}
+
+static int drop_all(struct moon_lmdb_tx *tx, void *ctx)
+{
+    (void)ctx;
+    int rc = mdb_drop(tx->txn, tx->dbs.sessions, 0);
+    return rc == 0 ? mdb_drop(tx->txn, tx->dbs.seen, 0) : rc;
+}
+
+/* ---- tests ---- */
+
+static void sound_files_pass(void **state)
+{
+    (void)state;
+    char why[MOON_LMDB_CHECK_WHY];
+    size_t entries;
+    struct moon_lmdb_env *env = open_env(SIZE_BYTES);
+    assert_int_equal(check(&entries, why), MOON_OK); /* a new one */
+    assert_int_equal(entries, 0);
+    moon_lmdb_env_close(env);
+    for (unsigned seed = 1; seed < 40; seed++) {
+        fill(seed, 20, (int)seed * 8, seed % 3 == 0 ? 100000 : 3000);
+        enum moon_err err = check(&entries, why);
+        assert_string_equal(why, "");
+        assert_int_equal(err, MOON_OK);
+        assert_true(entries > 0);
+    }
+    /* One whose free list is long. */
+    env = open_env(SIZE_BYTES);
+    struct moon_lmdb_tx tx = {.txn = NULL};
+    assert_int_equal(moon_lmdb_env_write(env, &tx, drop_all, NULL), 0);
+    moon_lmdb_env_close(env);
+    assert_int_equal(check(&entries, why), MOON_OK);
+    assert_int_equal(entries, 0);
+}
+
+static void no_files_are_told_apart(void **state)
+{
+    (void)state;
+    char why[MOON_LMDB_CHECK_WHY];
+    size_t entries;
+    struct file f = {.bytes = calloc(1, 3 * PAGE), .len = 3 * PAGE};
+    assert_non_null(f.bytes);
+    write_file(&f, 0);
+    assert_int_equal(check(&entries, why), MOON_ENOT_FOUND);
+    write_file(&f, f.len);
+    assert_int_equal(check(&entries, why), MOON_EPROTO);
+    assert_string_equal(why, "not a file of LMDB");
+    write_file(&f, 10);
+    assert_int_equal(check(&entries, why), MOON_EPROTO);
+    free(f.bytes);
+}
+
+/* Reads everything, as LMDB does it. */
+static int read_all(struct moon_lmdb_tx *tx, void *ctx)
+{
+    MDB_dbi dbis[] = {tx->dbs.sessions, tx->dbs.expiry, tx->dbs.seen,
+                      tx->dbs.subjects};
+    size_t *entries = ctx;
+    for (size_t i = 0; i < MOON_COUNT(dbis); i++) {
+        MDB_cursor *cursor;
+        MDB_val k, v;
+        int rc = mdb_cursor_open(tx->txn, dbis[i], &cursor);
+        if (rc != 0)
+            return rc;
+        while ((rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT)) == 0)
+            visit(entries, MOON_STR("sessions"), moon_str(k.mv_data, k.mv_size),
+                  moon_str(v.mv_data, v.mv_size));
+        mdb_cursor_close(cursor);
+        if (rc != MDB_NOTFOUND)
+            return rc;
+    }
+    return 0;
+}
+
+/* What passes, LMDB reads and writes without a word. */
+static void assert_usable(size_t entries)
+{
+    struct moon_lmdb_env *env = open_env(SIZE_BYTES);
+    struct moon_lmdb_tx tx = {.txn = NULL};
+    struct load l = {.seed = 99, .count = 50, .largest = 3000};
+    size_t found = 0;
+    assert_int_equal(moon_lmdb_env_read(env, &tx, read_all, &found), 0);
+    assert_int_equal(found, entries);
+    assert_int_equal(moon_lmdb_env_write(env, &tx, put_some, &l), 0);
+    moon_lmdb_env_close(env);
+}
+
+static void damage(struct file *f, unsigned *seed)
+{
+    size_t pages = f->len / PAGE;
+    size_t page = (size_t)rand_r(seed) % pages * PAGE;
+    size_t other = (size_t)rand_r(seed) % pages * PAGE;
+    switch (rand_r(seed) % 6) {
+    case 0: /* one bit */
+        f->bytes[(size_t)rand_r(seed) % f->len] ^=
+            (char)(1 << rand_r(seed) % 8);
+        break;
+    case 1: /* one bit where it matters */
+        f->bytes[page + (size_t)rand_r(seed) % 64] ^=
+            (char)(1 << rand_r(seed) % 8);
+        break;
+    case 2: /* a page of another place */
+        memcpy(f->bytes + page, f->bytes + other, PAGE);
+        break;
+    case 3: /* with the right number */
+        memcpy(f->bytes + page + 8, f->bytes + other + 8, PAGE - 8);
+        break;
+    case 4: /* never written */
+        memset(f->bytes + page, 0, PAGE);
+        break;
+    default: /* garbage */
+        for (size_t i = 0; i < 100; i++)
+            f->bytes[page + (size_t)rand_r(seed) % PAGE] = (char)rand_r(seed);
+        break;
+    }
+}
+
+static void damaged_files_fail_or_work(void **state)
+{
+    (void)state;
+    char why[MOON_LMDB_CHECK_WHY];
+    size_t entries, failed = 0;
+    unsigned seed = 3;
+    fill(5, 30, 40, 20000);
+    struct file good = read_file();
+    struct file bad = {.bytes = malloc(good.len), .len = good.len};
+    assert_non_null(bad.bytes);
+    for (int i = 0; i < DAMAGES; i++) {
+        memcpy(bad.bytes, good.bytes, good.len);
+        damage(&bad, &seed);
+        write_file(&bad, bad.len);
+        enum moon_err err = check(&entries, why);
+        if (err == MOON_OK) {
+            assert_usable(entries);
+        } else {
+            assert_int_equal(err, MOON_EPROTO);
+            assert_true(why[0] != '\0');
+            failed++;
+        }
+    }
+    assert_true(failed > DAMAGES / 4);
+    free(good.bytes);
+    free(bad.bytes);
+}
+
+static void short_files_fail_or_work(void **state)
+{
+    (void)state;
+    char why[MOON_LMDB_CHECK_WHY];
+    size_t entries;
+    fill(8, 30, 40, 20000);
+    struct file good = read_file();
+    int failed = 0;
+    for (size_t len = 1; len < good.len; len += 1000) {
+        write_file(&good, len);
+        enum moon_err err = check(&entries, why);
+        if (err == MOON_OK)
+            assert_usable(entries);
+        else
+            assert_int_equal(err, MOON_EPROTO);
+        failed += err != MOON_OK;
+    }
+    assert_true(failed > 10);
+    free(good.bytes);
+}
+
+/* After a power failure: the file as it should be, but for some pages that are
+ * still what they were before. */
+static void half_written_files_fail_or_work(void **state)
+{
+    (void)state;
+    char why[MOON_LMDB_CHECK_WHY];
+    size_t entries, failed = 0;
+    unsigned seed = 4;
+    fill(6, 30, 40, 20000);
+    struct file before = read_file();
+    fill(7, 10, 40, 20000);
+    struct file after = read_file();
+    struct file mixed = {.bytes = malloc(after.len), .len = after.len};
+    assert_non_null(mixed.bytes);
+    for (int i = 0; i < DAMAGES; i++) {
+        memcpy(mixed.bytes, after.bytes, after.len);
+        for (int stale = rand_r(&seed) % 5; stale >= 0; stale--) {
+            size_t page = 2 + (size_t)rand_r(&seed) % (before.len / PAGE - 2);
+            memcpy(mixed.bytes + page * PAGE, before.bytes + page * PAGE, PAGE);
+        }
+        write_file(&mixed, mixed.len);
+        enum moon_err err = check(&entries, why);
+        if (err == MOON_OK)
+            assert_usable(entries);
+        else
+            assert_int_equal(err, MOON_EPROTO);
+        failed += err != MOON_OK;
+    }
+    assert_true(failed > DAMAGES / 4);
+    free(before.bytes);
+    free(after.bytes);
+    free(mixed.bytes);
+}
+
+#define CHECK_TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CHECK_TEST(sound_files_pass),
+        CHECK_TEST(no_files_are_told_apart),
+        CHECK_TEST(damaged_files_fail_or_work),
+        CHECK_TEST(short_files_fail_or_work),
+        CHECK_TEST(half_written_files_fail_or_work),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
