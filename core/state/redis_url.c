@@ -1,6 +1,7 @@
 #include "state/redis_url.h"
 
 #include "base/config.h"
+#include "base/host_port.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -96,32 +97,17 @@ static bool parse_number(struct moon_str text, uint64_t max, uint64_t *out)
     return text.len <= 9 && moon_str_to_u64(text, out) && *out <= max;
 }
 
-/* host, host:port, [::1] or [::1]:port */
 static enum moon_err parse_host(struct parse *p, struct moon_str text,
                                 uint16_t port)
 {
-    struct moon_str host, rest = MOON_STR_NONE;
-    bool has_port = false;
-    if (text.len > 0 && text.ptr[0] == '[') {
-        host = moon_str_cut(moon_str(text.ptr + 1, text.len - 1), ']', &rest);
-        if (host.len + 2 > text.len || (rest.len > 0 && rest.ptr[0] != ':'))
-            return wrong(p, "an IPv6 address is written [::1] or [::1]:6379");
-        has_port = rest.len > 0;
-        if (has_port)
-            rest = moon_str(rest.ptr + 1, rest.len - 1);
-    } else {
-        has_port = memchr(text.ptr, ':', text.len) != NULL;
-        host = moon_str_cut(text, ':', &rest);
-    }
-    uint64_t number = port;
-    if (has_port && (!parse_number(rest, 65535, &number) || number == 0))
-        return wrong(p, "a port must be a number from 1 to 65535");
-    if (host.len == 0)
-        return wrong(p, "a host is missing");
+    struct moon_str host;
+    const char *whyz;
+    struct moon_redis_host *to = &p->url->hosts[p->url->host_count];
     if (p->url->host_count == MOON_REDIS_HOSTS_MAX)
         return wrong(p, "too many hosts: 32 are enough to find the others");
-    struct moon_redis_host *to = &p->url->hosts[p->url->host_count++];
-    to->port = (uint16_t)number;
+    if (moon_host_port_parse(text, port, &host, &to->port, &whyz) != MOON_OK)
+        return wrong(p, whyz);
+    p->url->host_count++;
     return decode(p, host, &to->hostz) ? MOON_OK : wrong(p, escapes);
 }
 

@@ -7,6 +7,8 @@ import subprocess
 
 import pytest
 
+from support.servers import (Cluster, MemcachedServer, RedisServer, Sentinels)
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get(
     "MOONSHINE_BIN", ROOT / "build/release/core/moonshine"))
@@ -44,3 +46,44 @@ def test_lmdb(kept):
 
 def test_memory():
     conform("memory:")
+
+
+@pytest.mark.parametrize("how", ["tcp", "unix", "password"])
+def test_redis(how, tmp_path):
+    unix = str(tmp_path / "redis.sock") if how == "unix" else None
+    password = "s3 cret/@" if how == "password" else None
+    with RedisServer(unix=unix) as server:
+        if password is None:
+            conform(server.url)
+            conform(server.url)
+            return
+        server.cli("ACL", "SETUSER", "app", "on", f">{password}", "~moon:*",
+                   "+@all")
+        conform("redis://app:s3%20cret%2F%40@" + server.url[8:] + "/3")
+        assert server.info("db0") is None and server.info("db3") is not None
+
+
+def test_redis_behind_sentinels():
+    with Sentinels() as sentinels:
+        conform(sentinels.url())
+
+
+def test_redis_cluster():
+    with Cluster() as cluster:
+        conform(cluster.url())
+        used = [server for server in cluster.masters()
+                if server.info("db0") is not None or
+                int(server.info("total_commands_processed")) > 1000]
+        assert len(used) == 3
+
+
+def test_memcached():
+    with MemcachedServer(options=["-I", "4m"]) as server:
+        conform(server.url)
+        conform(server.url)
+
+
+def test_several_memcached():
+    with MemcachedServer(options=["-I", "4m"]) as one, \
+            MemcachedServer(options=["-I", "4m"]) as two:
+        conform(f"memcached://127.0.0.1:{one.port},127.0.0.1:{two.port}/")

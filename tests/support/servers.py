@@ -1,4 +1,5 @@
-"""Real servers for tests: Redis alone, behind sentinels, as a cluster.
+"""Real servers for tests: Redis alone, behind sentinels, as a cluster;
+memcached.
 
     with RedisServer() as redis:
         redis.url, redis.port, redis.cli("SET", "a", "1")
@@ -7,6 +8,7 @@ Each runs in a temporary directory, on a free port (or a unix socket), as a
 child that is ended by its pid. "Ready" is polled for, with a deadline.
 """
 
+import getpass
 import os
 import pathlib
 import random
@@ -175,6 +177,57 @@ class RedisServer(Process):
         self.kill()
         if self.own_home:
             shutil.rmtree(self.home, ignore_errors=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+
+class MemcachedServer(Process):
+    """One memcached; options as on its command line."""
+
+    def __init__(self, port=None, options=()):
+        home = tempfile.mkdtemp(prefix="moonshine-memcached-")
+        self.port = port or free_ports(1)[0]
+        super().__init__(
+            ["memcached", "-l", "127.0.0.1", "-p", self.port, "-U", "0",
+             "-u", getpass.getuser(), *options], home)
+        self.start()
+        self.wait_ready()
+
+    @property
+    def url(self):
+        return f"memcached://127.0.0.1:{self.port}"
+
+    def ask(self, line):
+        """The first line of the answer."""
+        with socket.create_connection(("127.0.0.1", self.port), 10) as sock:
+            sock.settimeout(10)
+            sock.sendall(line.encode() + b"\r\n")
+            return sock.makefile().readline().strip()
+
+    def is_ready(self):
+        if not self.running():
+            raise AssertionError("memcached ended:\n" + self.log())
+        try:
+            return self.ask("mn") == "MN"
+        except OSError:
+            return False
+
+    def wait_ready(self):
+        poll(self.is_ready, "memcached answers")
+        return self
+
+    def restart(self):
+        self.kill()
+        self.start()
+        return self.wait_ready()
+
+    def stop(self):
+        self.kill()
+        shutil.rmtree(self.home, ignore_errors=True)
 
     def __enter__(self):
         return self

@@ -3,7 +3,8 @@
  *
  *   lmdb:DIR      files that stay
  *   memory:       a directory of its own; prepare turns it into memory:DIR,
- *                 which other processes can open, too */
+ *                 which other processes can open, too
+ *   redis..., memcached:...  a server that runs */
 #ifndef MOON_TESTS_SESSION_STORES_H
 #define MOON_TESTS_SESSION_STORES_H
 
