@@ -45,21 +45,18 @@
     X(DURATION, redis_timeout_ms, "redis.timeout", "250ms", "1ms..60s",        \
       MOON_CONFIG_LATER)                                                       \
     X(URL, session_urlz, "session.url", "",                                    \
-      "lmdb:|memory:|memcached://|" MOON_CONFIG_REDIS_URLS, MOON_CONFIG_LATER) \
+      "lmdb:|memory:|memcached://|" MOON_CONFIG_REDIS_URLS, 0)                 \
     X(SIZE, session_lmdb_size_bytes, "session.lmdb_size", "4g", "1m..1t",      \
-      MOON_CONFIG_LATER)                                                       \
-    X(DURATION, session_idle_ms, "session.idle", "30m", "1s..366d|none",       \
-      MOON_CONFIG_LATER)                                                       \
+      MOON_CONFIG_RESTART)                                                     \
+    X(DURATION, session_idle_ms, "session.idle", "30m", "1s..366d|none", 0)    \
     X(DURATION, session_absolute_ms, "session.absolute", "12h",                \
-      "1s..366d|none", MOON_CONFIG_LATER)                                      \
-    X(STRING, session_cookie_namez, "session.cookie.name", "", "name",         \
-      MOON_CONFIG_LATER)                                                       \
+      "1s..366d|none", 0)                                                      \
+    X(STRING, session_cookie_namez, "session.cookie.name", "", "name", 0)      \
     X(CHOICE, session_cookie_same_site, "session.cookie.same_site", "lax",     \
-      "lax|strict|none", MOON_CONFIG_LATER)                                    \
-    X(STRING, session_cookie_domainz, "session.cookie.domain", "", "",         \
-      MOON_CONFIG_LATER)                                                       \
+      "lax|strict|none", 0)                                                    \
+    X(STRING, session_cookie_domainz, "session.cookie.domain", "", "", 0)      \
     X(CHOICE, session_cookie_secure, "session.cookie.secure", "auto",          \
-      "auto|on|off", MOON_CONFIG_LATER)                                        \
+      "auto|on|off", 0)                                                        \
     X(URL, limits_urlz, "limits.url", "", MOON_CONFIG_REDIS_URLS,              \
       MOON_CONFIG_LATER)                                                       \
     X(CHOICE, limits_on_store_error, "limits.on_store_error", "local",         \

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "state/session_stores.h"
 
 #include <stdlib.h>
 
@@ -24,7 +25,8 @@ struct gen {
     struct moon_generation base; /* what exchanges refer to */
     struct gen *next;
     struct moon_generations *list;
-    struct moon_release *release; /* a reference */
+    struct moon_release *release;         /* a reference */
+    struct moon_session_source *sessions; /* likewise; NULL: none was got */
     enum gen_state state;
     uint64_t txn;
     bool dropped;       /* while being built or started */
@@ -83,6 +85,8 @@ static void on_timer_closed(uv_handle_t *handle)
     struct gen *gen = handle->data;
     struct moon_generations *list = gen->list;
     unlink_gen(gen);
+    if (gen->sessions != NULL)
+        moon_session_source_put(gen->sessions);
     if (gen->base.vm != NULL) {
         add_counts(&list->closed, gen->base.vm);
         moon_builder_close_vm(list->o.builder, gen->base.vm, gen->release);
@@ -268,6 +272,20 @@ static struct gen *add_gen(struct moon_generations *list,
     return gen;
 }
 
+static bool get_sessions(struct gen *gen)
+{
+    struct moon_generations *list = gen->list;
+    struct moon_buf error = {0};
+    bool ok = moon_session_stores_get(list->o.session_stores, gen->base.config,
+                                      &gen->sessions, &error) == MOON_OK;
+    if (!ok) {
+        close_gen(gen);
+        vote(gen, false, moon_buf_str(&error));
+    }
+    moon_buf_deinit(&error);
+    return ok;
+}
+
 void moon_generations_prepare(struct moon_generations *list,
                               struct moon_release *release, uint64_t txn)
 {
@@ -279,6 +297,8 @@ void moon_generations_prepare(struct moon_generations *list,
         return;
     }
     end_oldest(list, release->config->max_generations);
+    if (!get_sessions(gen))
+        return;
     struct moon_vm_options options = {
         .files = release->archive,
         .config = release->config,
@@ -290,6 +310,7 @@ void moon_generations_prepare(struct moon_generations *list,
         .worker_count = list->o.worker_count,
         .dev = list->o.dev,
         .commons = list->o.commons,
+        .sessions = gen->sessions,
     };
     if (moon_builder_build(list->o.builder, release, &options, on_built, gen) !=
         MOON_OK) {
@@ -365,6 +386,12 @@ const struct moon_config *moon_generations_config(
     const struct moon_generations *list)
 {
     return list->current != NULL ? list->current->base.config : NULL;
+}
+
+struct moon_session_source *moon_generations_sessions(
+    const struct moon_generations *list)
+{
+    return list->current == NULL ? NULL : list->current->sessions;
 }
 
 uint32_t moon_generations_live(const struct moon_generations *list)

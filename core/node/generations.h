@@ -20,6 +20,7 @@ struct moon_generations_options {
     struct moon_watch *watch; /* of the loop thread */
     struct moon_app_handler *handler;
     struct moon_commons *commons;
+    struct moon_session_stores *session_stores;
     const char *app_filez, *nodez;
     uint32_t worker_id, worker_count;
     bool dev;
@@ -33,7 +34,8 @@ struct moon_generations_options {
 MOON_MUST_CHECK struct moon_generations *moon_generations_create(
     const struct moon_generations_options *options);
 
-/* Builds and starts it; `voted` follows, never from inside this call. One at a
+/* Builds and starts it; `voted` follows, from inside this call only to say that
+ * it cannot be. One at a
  * time: a prepared one that was neither committed nor dropped is dropped. */
 void moon_generations_prepare(struct moon_generations *list,
                               struct moon_release *release, uint64_t txn);
@@ -50,6 +52,9 @@ struct moon_generation *moon_generations_current(
 const struct moon_config *moon_generations_config(
     const struct moon_generations *list);
 uint32_t moon_generations_live(const struct moon_generations *list);
+/* What keeps the sessions of the current one; NULL if there is none. */
+struct moon_session_source *moon_generations_sessions(
+    const struct moon_generations *list);
 /* Ended early (linger, max_generations), and full VMs replaced, so far. */
 uint64_t moon_generations_ended(const struct moon_generations *list);
 uint64_t moon_generations_rebuilt(const struct moon_generations *list);

@@ -14,6 +14,7 @@
 #include "node/probe.h"
 #include "node/release.h"
 #include "node/shm.h"
+#include "state/lmdb_files.h"
 #include "state/region.h"
 
 #include <uv.h>
@@ -128,6 +129,7 @@ struct moon_master {
     bool opened; /* run directory, sockets, shared memory are there */
 
     char *namez, *node_dirz, *pid_pathz; /* owned */
+    char memory_dir[MOON_LMDB_PRIVATE_DIR];
     int pid_fd, keep_fd;
     struct moon_listener listeners[MOON_LISTEN_MAX];
     uint32_t listener_count;

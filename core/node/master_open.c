@@ -196,7 +196,10 @@ static bool open_parts(struct moon_master *master, struct moon_config *config,
     master->place_count =
         config->workers < MOON_WORKERS_MAX ? config->workers : MOON_WORKERS_MAX;
     enum moon_err err =
-        moon_shm_create(master->place_count, &master->shm, &master->shm_fd);
+        moon_lmdb_private_dir_name(P_tmpdir, master->memory_dir);
+    if (err == MOON_OK)
+        err =
+            moon_shm_create(master->place_count, &master->shm, &master->shm_fd);
     if (err == MOON_OK)
         err = moon_region_create(&master->region, &master->region_fd);
     if (err == MOON_OK)
@@ -257,6 +260,7 @@ void moon_master_close(struct moon_master *master)
     moon_region_close(master->region);
     if (master->region_fd >= 0)
         (void)close(master->region_fd);
+    moon_lmdb_private_dir_remove(master->memory_dir);
     free(master->namez);
     free(master->node_dirz);
     free(master->pid_pathz);

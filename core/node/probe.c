@@ -5,6 +5,7 @@
 #include "vm/vm_test.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -17,6 +18,7 @@ static void on_closed(uv_handle_t *handle)
     (void)close(probe->fd);
     probe->fd = -1;
     probe->pid = 0;
+    moon_lmdb_private_dir_remove(probe->session_dir);
     bool ok = probe->has_result && !probe->failed;
     probe->on_done(probe->ctx, probe, ok);
 }
@@ -190,7 +192,10 @@ enum moon_err moon_probe_start(struct moon_probe *probe, uv_loop_t *loop,
                                uint64_t timeout_ms)
 {
     int fds[2];
-    enum moon_err err = moon_control_pair(fds);
+    enum moon_err err =
+        moon_lmdb_private_dir_name(P_tmpdir, probe->session_dir);
+    if (err == MOON_OK)
+        err = moon_control_pair(fds);
     if (err != MOON_OK)
         return err;
     const struct moon_probe_test *test = options->test;
@@ -198,7 +203,7 @@ enum moon_err moon_probe_start(struct moon_probe *probe, uv_loop_t *loop,
                   test != NULL ? test->coverage_fd : -1};
     pid_t pid = moon_process_fork(keep, MOON_COUNT(keep));
     if (pid == 0)
-        moon_probe_main(fds[1], options);
+        moon_probe_main(fds[1], options, probe->session_dir);
     int sys = errno;
     (void)close(fds[1]);
     if (pid > 0)

@@ -6,13 +6,15 @@
  * `user`, loads the application, runs its start functions and checks with real
  * I/O, adds the outside files that it used to the snapshot, writes that to the
  * state directory's temporary file, and reports. The master kills it at
- * load_timeout. The master's side runs on its loop and never blocks. */
+ * load_timeout. What its requests keep in sessions ends with it. The master's
+ * side runs on its loop and never blocks. */
 #ifndef MOON_NODE_PROBE_H
 #define MOON_NODE_PROBE_H
 
 #include "node/control.h"
 #include "node/layers.h"
 #include "node/release.h"
+#include "state/lmdb_files.h"
 
 #include <uv.h>
 
@@ -55,6 +57,7 @@ struct moon_probe {
     int status; /* wait status once reaped */
     bool has_config, has_result, failed, timed_out;
     bool kept; /* the snapshot is in the keep's temporary file */
+    char session_dir[MOON_LMDB_PRIVATE_DIR]; /* sessions while it runs */
     struct moon_release *release; /* from the config message on; owned */
     struct moon_buf text;         /* error, or warnings */
     bool has_facts;
@@ -95,6 +98,7 @@ int moon_probe_take_facts(struct moon_probe *probe);
 
 /* The child's side; never returns. */
 MOON_NORETURN void moon_probe_main(int fd,
-                                   const struct moon_probe_options *options);
+                                   const struct moon_probe_options *options,
+                                   const char *session_dirz);
 
 #endif

@@ -7,14 +7,17 @@
 #include "node/process.h"
 #include "node/routes.h"
 #include "node/secret.h"
+#include "node/session_dir.h"
 #include "node/snapshot.h"
 #include "node/test_child.h"
 #include "state/commons.h"
+#include "state/session_stores.h"
 #include "vm/budget.h"
 #include "vm/coverage.h"
 #include "vm/dev_report.h"
 #include "vm/vm.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +28,9 @@
 struct child {
     int fd;
     const struct moon_probe_options *options;
+    const char *session_dirz;
+    struct moon_session_stores *session_stores;
+    struct moon_session_source *sessions;
     struct moon_buf error, dir, warnings;
     struct moon_buf facts; /* --dev: about the failure */
     int archive_fd, temp_fd;
@@ -227,6 +233,30 @@ static void on_started(void *ctx, enum moon_err err, struct moon_str text)
         moon_buf_add_str(&child->error, text);
 }
 
+/* A check leaves nothing in what visitors use; a spec that is told to does. */
+static void make_stores(struct child *child)
+{
+    const struct moon_config *config = child->config;
+    const struct moon_config *fixed = restart_keys(child);
+    bool told =
+        child->options->mode == MOON_PROBE_TEST &&
+        config->levels[MOON_CONFIG_KEY_session_urlz] == MOON_CONFIG_OPTION;
+    if (moon_session_url_check(config->session_urlz, &child->error) != MOON_OK)
+        give_up(child);
+    char kept[PATH_MAX];
+    moon_session_dir_path(fixed, kept, sizeof(kept));
+    child->session_stores = moon_session_stores_create(&(
+        struct moon_session_stores_options){.loop = &child->loop,
+                                            .kept_dirz = kept,
+                                            .memory_dirz = child->session_dirz,
+                                            .nodez = fixed->namez,
+                                            .temporary = !told});
+    if (child->session_stores == NULL ||
+        moon_session_stores_get(child->session_stores, config, &child->sessions,
+                                &child->error) != MOON_OK)
+        give_up(child);
+}
+
 static void load_app(struct child *child)
 {
     struct moon_budget *budget = NULL;
@@ -242,6 +272,7 @@ static void load_app(struct child *child)
     if (child->dir.failed ||
         moon_commons_init(&child->commons, NULL, 1, 0, fixed) != MOON_OK)
         give_up(child);
+    make_stores(child);
     static char socketz[MOON_PROBE_NAME];
     int socket_fd = moon_probe_server_listen(socketz);
     struct moon_vm_options options = {
@@ -256,6 +287,7 @@ static void load_app(struct child *child)
         .dev = child->options->node->dev,
         .probe = true,
         .commons = &child->commons,
+        .sessions = child->sessions,
         .check_socketz = socket_fd >= 0 ? socketz : NULL,
         .watch = watch,
         .test = testing ? moon_test_child_options(child->options->test) : NULL,
@@ -369,11 +401,15 @@ static void report_ok(struct child *child)
     send_msg(child, &msg);
 }
 
-void moon_probe_main(int fd, const struct moon_probe_options *options)
+void moon_probe_main(int fd, const struct moon_probe_options *options,
+                     const char *session_dirz)
 {
     static struct child child; /* for leak checkers and a small stack */
-    child = (struct child){
-        .fd = fd, .options = options, .archive_fd = -1, .temp_fd = -1};
+    child = (struct child){.fd = fd,
+                           .options = options,
+                           .archive_fd = -1,
+                           .temp_fd = -1,
+                           .session_dirz = session_dirz};
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     (void)setpgid(0, 0); /* so that its own children can be ended with it */
     moon_log_set_who("probe");
@@ -395,6 +431,9 @@ void moon_probe_main(int fd, const struct moon_probe_options *options)
     if (options->mode != MOON_PROBE_TEST)
         send_config(&child);
     open_keep(&child);
+    if (options->mode == MOON_PROBE_LOAD &&
+        strcmp(child.config->session_urlz, "lmdb:") == 0)
+        moon_session_dir_make(restart_keys(&child), &child.warnings);
     become_user(&child);
     if (moon_layers_check_dirs(child.config, &child.error, &child.warnings) !=
         MOON_OK)

@@ -80,6 +80,7 @@ struct moon_shm {
     uint64_t size;
     _Atomic uint32_t node_state; /* enum moon_node_state */
     _Atomic uint32_t workers;    /* how many there should be */
+    _Atomic uint32_t stored;     /* a worker has seen the session store up */
     _Atomic uint64_t generation; /* committed */
     _Atomic uint64_t reloads, reloads_failed, rollbacks, restarts, kills;
     struct moon_worker_slot slots[];

@@ -4,12 +4,15 @@
 #include "base/log.h"
 #include "node/layers.h"
 #include "node/process.h"
+#include "node/session_dir.h"
 #include "vm/budget.h"
 #include "vm/coverage.h"
 #include "vm/task.h"
 #include "link/pool.h"
 #include "state/redis.h"
+#include "state/session_stores.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -259,12 +262,27 @@ static void on_beat(uv_timer_t *timer)
         moon_generations_tend(worker->generations);
 }
 
+/* Once a worker has seen it up, its failures are those of the requests that
+ * need it. */
+static bool has_store(const struct moon_worker *worker)
+{
+    _Atomic uint32_t *stored = &worker->o->shm->stored;
+    struct moon_session_source *source =
+        moon_generations_sessions(worker->generations);
+    if (moon_shm_get32(stored) == 0 && source != NULL &&
+        moon_session_source_down(source) == NULL)
+        moon_shm_set32(stored, 1);
+    return moon_shm_get32(stored) != 0;
+}
+
 static const char *not_ready(void *ctx)
 {
     const struct moon_worker *worker = ctx;
     switch (moon_shm_get32(&worker->o->shm->node_state)) {
     case MOON_NODE_READY:
-        return worker->draining ? "draining\n" : NULL;
+        if (worker->draining)
+            return "draining\n";
+        return has_store(worker) ? NULL : "the session store does not answer\n";
     case MOON_NODE_DRAINING:
         return "draining\n";
     default:
@@ -298,6 +316,20 @@ static void become(struct moon_worker *worker)
     moon_shm_set32(&worker->slot->state, MOON_WORKER_STARTING);
     for (int i = 0; i < MOON_COUNTERS; i++)
         worker->base_counters[i] = moon_shm_get(&worker->slot->counters[i]);
+}
+
+static void make_stores(struct moon_worker *worker)
+{
+    const struct moon_worker_options *o = worker->o;
+    char kept[PATH_MAX];
+    moon_session_dir_path(o->fixed, kept, sizeof(kept));
+    worker->session_stores = moon_session_stores_create(
+        &(struct moon_session_stores_options){.loop = &worker->loop,
+                                              .kept_dirz = kept,
+                                              .memory_dirz = o->memory_dirz,
+                                              .nodez = o->nodez});
+    if (worker->session_stores == NULL)
+        die("out of memory");
 }
 
 static void make_parts(struct moon_worker *worker)
@@ -334,20 +366,23 @@ static void make_parts(struct moon_worker *worker)
                           moon_shm_slots(o->worker_count), o->slot,
                           o->fixed) != MOON_OK)
         die("no memory for limits and metrics");
-    worker->generations = moon_generations_create(
-        &(struct moon_generations_options){.loop = &worker->loop,
-                                           .builder = worker->builder,
-                                           .watch = worker->watch,
-                                           .handler = worker->handler,
-                                           .commons = &worker->commons,
-                                           .app_filez = o->app_filez,
-                                           .nodez = o->nodez,
-                                           .worker_id = o->slot + 1,
-                                           .worker_count = o->worker_count,
-                                           .dev = o->dev,
-                                           .voted = on_vote,
-                                           .changed = on_change,
-                                           .ctx = worker});
+    make_stores(worker);
+    worker->generations =
+        moon_generations_create(&(struct moon_generations_options){
+            .loop = &worker->loop,
+            .builder = worker->builder,
+            .watch = worker->watch,
+            .handler = worker->handler,
+            .commons = &worker->commons,
+            .session_stores = worker->session_stores,
+            .app_filez = o->app_filez,
+            .nodez = o->nodez,
+            .worker_id = o->slot + 1,
+            .worker_count = o->worker_count,
+            .dev = o->dev,
+            .voted = on_vote,
+            .changed = on_change,
+            .ctx = worker});
     if (worker->generations == NULL)
         die("out of memory");
 }
@@ -384,6 +419,7 @@ static void tear_down(struct moon_worker *worker)
     moon_server_destroy(worker->server, count_closed, NULL);
     worker->server = NULL;
     moon_pool_close();
+    moon_session_stores_destroy(worker->session_stores);
     moon_redis_close_all();
     moon_builder_destroy(worker->builder, NULL, NULL);
     uv_close((uv_handle_t *)&worker->signals, NULL);

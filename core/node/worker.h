@@ -28,6 +28,7 @@ struct moon_worker_options {
     struct moon_release *release;    /* to start with */
     const struct moon_config *fixed; /* the restart-only keys */
     const char *app_filez, *nodez;
+    const char *memory_dirz; /* of "memory:" sessions */
     bool dev;
     /* --dev: the code on disk does not load; or NULL. The descriptor, or -1, is
      * the worker's. */

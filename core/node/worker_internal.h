@@ -21,6 +21,7 @@ struct moon_worker {
     struct moon_app_handler *handler;
     struct moon_server *server; /* NULL once destroyed */
     struct moon_commons commons;
+    struct moon_session_stores *session_stores;
     struct moon_generations *generations;
     uint64_t base_counters[MOON_COUNTERS]; /* of this slot, before us */
     bool serving, control_lost;

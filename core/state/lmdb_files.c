@@ -1,10 +1,12 @@
 #include "state/lmdb_files.h"
 
 #include "base/compiler.h"
+#include "base/random.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -120,23 +122,24 @@ int moon_lmdb_prepare_lock(int dir_fd)
 
 /* ---- sessions that are not kept ---- */
 
-static bool make(const char *parentz, char *to, size_t size)
+enum moon_err moon_lmdb_private_dir_name(const char *temp_dirz,
+                                         char to[MOON_LMDB_PRIVATE_DIR])
 {
-    int n = snprintf(to, size, "%s/moonshine-sessions-XXXXXX", parentz);
-    return n > 0 && (size_t)n < size && mkdtemp(to) != NULL;
-}
-
-int moon_lmdb_private_dir_make(const char *temp_dirz, char *to, size_t size)
-{
-    errno = ENAMETOOLONG;
-    return make("/dev/shm", to, size) || make(temp_dirz, to, size) ? 0 : errno;
+    const char *parentz =
+        access("/dev/shm", W_OK) == 0 ? "/dev/shm" : temp_dirz;
+    uint64_t bits[2];
+    moon_random_bytes(bits, sizeof(bits));
+    int n = snprintf(to, MOON_LMDB_PRIVATE_DIR,
+                     "%s/moonshine-sessions-%016" PRIx64 "%016" PRIx64, parentz,
+                     bits[0], bits[1]);
+    return n > 0 && n < MOON_LMDB_PRIVATE_DIR ? MOON_OK : MOON_ETOO_BIG;
 }
 
 void moon_lmdb_private_dir_remove(const char *dirz)
 {
     static const char *const names[] = {MOON_LMDB_DATA, MOON_LMDB_LOCK,
                                         MOON_LMDB_GUARD};
-    int fd = open(dirz, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = open(dirz, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
         return;
     for (size_t i = 0; i < MOON_COUNT(names); i++)

@@ -10,6 +10,7 @@
 #define MOON_STATE_LMDB_FILES_H
 
 #include "base/compiler.h"
+#include "base/errcode.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -44,11 +45,12 @@ MOON_MUST_CHECK int moon_lmdb_set_aside(int dir_fd,
  * Only while nobody uses it. */
 MOON_MUST_CHECK int moon_lmdb_prepare_lock(int dir_fd);
 
-/* For sessions that end with the node: a directory of its own in memory or, if
- * that is not possible, in `temp_dirz`. Whoever made it removes it, when all
- * that used it have gone. */
-MOON_MUST_CHECK int moon_lmdb_private_dir_make(const char *temp_dirz, char *to,
-                                               size_t size);
+/* For sessions that end with the node: names a directory in memory or, if that
+ * is not possible, in `temp_dirz`, that nobody can guess. The store makes it;
+ * whoever named it removes it, when all that used it have gone. */
+enum { MOON_LMDB_PRIVATE_DIR = 256 };
+MOON_MUST_CHECK enum moon_err moon_lmdb_private_dir_name(
+    const char *temp_dirz, char to[MOON_LMDB_PRIVATE_DIR]);
 void moon_lmdb_private_dir_remove(const char *dirz);
 
 #endif

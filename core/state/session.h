@@ -85,7 +85,8 @@ enum moon_err moon_session_load(struct moon_session *session,
 enum moon_err moon_session_reload(struct moon_session *session,
                                   moon_session_ready *done, void *ctx);
 /* Saves what was changed, if anything was. MOON_ENOT_FOUND: the session was
- * ended meanwhile; nothing is saved and the cookie is removed. */
+ * ended meanwhile; nothing is saved, and the cookie is left alone, which may be
+ * another one by now. */
 enum moon_err moon_session_commit(struct moon_session *session,
                                   moon_session_ready *done, void *ctx);
 /* Saves these fields, and nothing else, if the version is still that of the

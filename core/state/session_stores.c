@@ -1,5 +1,7 @@
 #include "state/session_stores.h"
 
+#include "base/clock.h"
+#include "base/log.h"
 #include "state/lmdb_store.h"
 #include "state/memcached_sessions.h"
 #include "state/memcached_url.h"
@@ -9,18 +11,32 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-struct entry {
-    struct entry *next;
-    struct moon_session_store *store;
+enum { TOUCHES_MAX = 1000, TOUCH_MS = 250 };
+
+/* Outlives the request that asked for it. */
+struct touch {
+    struct touch *next, **link;
+    struct moon_session_op op;
+    struct moon_session_key key;
+};
+
+struct moon_session_source {
+    struct moon_session_source *next;
+    struct moon_session_stores *stores;
+    struct moon_session_store *store; /* NULL: not opened yet */
     uint32_t refs;
     char *urlz, *shownz;
     uint64_t connect_timeout_ms, timeout_ms; /* of servers */
+    uint64_t size_bytes;                     /* of an embedded one */
+    struct touch *touches;
+    uint32_t touch_count;
 };
 
 struct moon_session_stores {
     uv_loop_t *loop;
     char *kept_dirz, *memory_dirz, *nodez;
-    struct entry *first;
+    bool temporary;
+    struct moon_session_source *first;
 };
 
 static const struct moon_str lmdb_scheme = MOON_STR("lmdb:");
@@ -73,139 +89,228 @@ enum moon_err moon_session_url_check(const char *urlz, struct moon_buf *error)
 
 /* ---- opening ---- */
 
-static enum moon_err open_lmdb(struct moon_session_stores *stores,
-                               const struct moon_config *config,
-                               struct entry *entry, struct moon_buf *error)
+static bool is_embedded(const struct moon_session_source *source)
 {
-    char why[MOON_SESSION_WHY] = "";
-    bool temporary = is_of(entry->urlz, memory_scheme);
-    const char *dirz = temporary ? stores->memory_dirz : stores->kept_dirz;
-    const struct moon_lmdb_store_options options = {
-        .size_bytes = config->session_lmdb_size_bytes,
-        .temporary = temporary,
-    };
-    if (!temporary && entry->urlz[lmdb_scheme.len] != '\0')
-        dirz = entry->urlz + lmdb_scheme.len;
-    enum moon_err err =
-        moon_lmdb_store_open(stores->loop, dirz, &options, &entry->store, why);
-    if (err != MOON_OK)
-        moon_buf_addz(error, why);
-    return err;
+    return is_of(source->urlz, lmdb_scheme) ||
+           is_of(source->urlz, memory_scheme);
 }
 
-static enum moon_err open_server(struct moon_session_stores *stores,
-                                 struct entry *entry, struct moon_buf *error)
+static enum moon_err open_embedded(struct moon_session_source *source,
+                                   char *why)
+{
+    const struct moon_session_stores *stores = source->stores;
+    bool temporary = is_of(source->urlz, memory_scheme);
+    const char *dirz = temporary ? stores->memory_dirz : stores->kept_dirz;
+    const struct moon_lmdb_store_options options = {
+        .size_bytes = source->size_bytes,
+        .temporary = temporary,
+    };
+    if (!temporary && source->urlz[lmdb_scheme.len] != '\0')
+        dirz = source->urlz + lmdb_scheme.len;
+    return moon_lmdb_store_open(stores->loop, dirz, &options, &source->store,
+                                why);
+}
+
+static enum moon_err open_server(struct moon_session_source *source,
+                                 struct moon_buf *error)
 {
     char why[512] = "";
+    const struct moon_session_stores *stores = source->stores;
     enum moon_err err;
-    if (is_of(entry->urlz, memcached_scheme)) {
-        err = moon_memcached_sessions_open(stores->loop, entry->urlz,
-                                           entry->connect_timeout_ms,
-                                           &entry->store, why, sizeof(why));
+    if (is_of(source->urlz, memcached_scheme)) {
+        err = moon_memcached_sessions_open(stores->loop, source->urlz,
+                                           source->connect_timeout_ms,
+                                           &source->store, why, sizeof(why));
     } else {
         const struct moon_redis_options options = {
-            .connect_timeout_ms = entry->connect_timeout_ms,
-            .timeout_ms = entry->timeout_ms,
+            .connect_timeout_ms = source->connect_timeout_ms,
+            .timeout_ms = source->timeout_ms,
             .namez = stores->nodez,
         };
-        err = moon_redis_sessions_open(stores->loop, entry->urlz, &options,
-                                       &entry->store, why, sizeof(why));
+        err = moon_redis_sessions_open(stores->loop, source->urlz, &options,
+                                       &source->store, why, sizeof(why));
     }
     if (err != MOON_OK)
         moon_buf_addz(error, why);
     return err;
 }
 
-static void free_entry(struct entry *entry)
+static void free_source(struct moon_session_source *source)
 {
-    if (entry == NULL)
+    if (source == NULL)
         return;
-    free(entry->urlz);
-    free(entry->shownz);
-    free(entry);
+    free(source->urlz);
+    free(source->shownz);
+    free(source);
 }
 
-static struct entry *make_entry(const struct moon_config *config)
+static const char *url_for(const struct moon_session_stores *stores,
+                           const struct moon_config *config)
 {
-    struct entry *entry = calloc(1, sizeof(*entry));
+    return stores->temporary ? memory_scheme.ptr : config->session_urlz;
+}
+
+static struct moon_session_source *make_source(
+    struct moon_session_stores *stores, const struct moon_config *config)
+{
+    struct moon_session_source *source = calloc(1, sizeof(*source));
     struct moon_buf shown = {0};
-    if (entry == NULL)
+    if (source == NULL)
         return NULL;
-    moon_config_mask_url(moon_strz(config->session_urlz), &shown);
+    source->stores = stores;
+    source->urlz = strdup(url_for(stores, config));
+    source->connect_timeout_ms = config->redis_connect_timeout_ms;
+    source->timeout_ms = config->redis_timeout_ms;
+    source->size_bytes = config->session_lmdb_size_bytes;
+    moon_config_mask_url(moon_strz(url_for(stores, config)), &shown);
     moon_buf_add_char(&shown, '\0');
-    entry->urlz = strdup(config->session_urlz);
-    entry->shownz = shown.failed ? NULL : strdup(shown.ptr);
-    entry->connect_timeout_ms = config->redis_connect_timeout_ms;
-    entry->timeout_ms = config->redis_timeout_ms;
+    source->shownz = shown.failed ? NULL : strdup(shown.ptr);
     moon_buf_deinit(&shown);
-    if (entry->urlz != NULL && entry->shownz != NULL)
-        return entry;
-    free_entry(entry);
+    if (source->urlz != NULL && source->shownz != NULL)
+        return source;
+    free_source(source);
     return NULL;
 }
 
-/* A directory is opened once in a process, whatever else is said of it. */
-static bool is_for(const struct entry *entry, const struct moon_config *config)
+static bool is_for(const struct moon_session_source *source, const char *urlz,
+                   const struct moon_config *config)
 {
-    if (strcmp(entry->urlz, config->session_urlz) != 0)
-        return false;
-    return is_of(entry->urlz, lmdb_scheme) ||
-           is_of(entry->urlz, memory_scheme) ||
-           (entry->connect_timeout_ms == config->redis_connect_timeout_ms &&
-            entry->timeout_ms == config->redis_timeout_ms);
+    return strcmp(source->urlz, urlz) == 0 &&
+           (is_embedded(source) ||
+            (source->connect_timeout_ms == config->redis_connect_timeout_ms &&
+             source->timeout_ms == config->redis_timeout_ms));
+}
+
+static enum moon_err add_source(struct moon_session_stores *stores,
+                                const struct moon_config *config,
+                                struct moon_session_source **out,
+                                struct moon_buf *error)
+{
+    enum moon_err err = moon_session_url_check(url_for(stores, config), error);
+    if (err != MOON_OK)
+        return err;
+    struct moon_session_source *source = make_source(stores, config);
+    if (source == NULL) {
+        moon_buf_addz(error, moon_err_text(MOON_ENOMEM));
+        return MOON_ENOMEM;
+    }
+    if (!is_embedded(source))
+        err = open_server(source, error);
+    if (err != MOON_OK) {
+        free_source(source);
+        return err;
+    }
+    source->next = stores->first;
+    stores->first = source;
+    *out = source;
+    return MOON_OK;
 }
 
 enum moon_err moon_session_stores_get(struct moon_session_stores *stores,
                                       const struct moon_config *config,
-                                      struct moon_session_store **out,
+                                      struct moon_session_source **out,
                                       struct moon_buf *error)
 {
-    struct entry *entry = stores->first;
-    while (entry != NULL && !is_for(entry, config))
-        entry = entry->next;
-    if (entry == NULL) {
-        entry = make_entry(config);
-        enum moon_err err = MOON_ENOMEM;
-        if (entry == NULL)
-            moon_buf_addz(error, moon_err_text(err));
-        else if (is_of(entry->urlz, lmdb_scheme) ||
-                 is_of(entry->urlz, memory_scheme))
-            err = open_lmdb(stores, config, entry, error);
-        else
-            err = open_server(stores, entry, error);
-        if (err != MOON_OK) {
-            free_entry(entry);
+    struct moon_session_source *source = stores->first;
+    const char *urlz = url_for(stores, config);
+    while (source != NULL && !is_for(source, urlz, config))
+        source = source->next;
+    if (source == NULL) {
+        enum moon_err err = add_source(stores, config, &source, error);
+        if (err != MOON_OK)
             return err;
-        }
-        entry->next = stores->first;
-        stores->first = entry;
     }
-    entry->refs++;
-    *out = entry->store;
+    source->refs++;
+    *out = source;
     return MOON_OK;
 }
 
-void moon_session_stores_put(struct moon_session_stores *stores,
-                             struct moon_session_store *store)
+struct moon_session_store *moon_session_source_store(
+    struct moon_session_source *source)
 {
-    struct entry **at = &stores->first;
-    while (*at != NULL && (*at)->store != store)
-        at = &(*at)->next;
-    struct entry *entry = *at;
-    if (entry == NULL || --entry->refs > 0)
-        return;
-    *at = entry->next;
-    store->ops->close(store);
-    free_entry(entry);
+    char why[MOON_SESSION_WHY];
+    if (source->store == NULL && open_embedded(source, why) != MOON_OK)
+        moon_log(MOON_LOG_ERROR, "%s", why);
+    return source->store;
 }
 
-void moon_session_stores_each(struct moon_session_stores *stores,
-                              void (*fn)(void *ctx, const char *urlz,
-                                         const char *downz),
-                              void *ctx)
+/* ---- closing ---- */
+
+static void free_touch(struct moon_session_source *source, struct touch *touch)
 {
-    for (struct entry *at = stores->first; at != NULL; at = at->next)
-        fn(ctx, at->shownz, at->store->ops->down(at->store));
+    *touch->link = touch->next;
+    if (touch->next != NULL)
+        touch->next->link = touch->link;
+    source->touch_count--;
+    free(touch);
+}
+
+static void close_source(struct moon_session_source *source)
+{
+    struct moon_session_store *store = source->store;
+    while (source->touches != NULL) {
+        store->ops->cancel(store, &source->touches->op);
+        free_touch(source, source->touches);
+    }
+    if (store != NULL)
+        store->ops->close(store);
+    free_source(source);
+}
+
+void moon_session_source_put(struct moon_session_source *source)
+{
+    /* A process must not open a directory that it is still closing. */
+    if (--source->refs > 0 || is_embedded(source))
+        return;
+    struct moon_session_source **at = &source->stores->first;
+    while (*at != source)
+        at = &(*at)->next;
+    *at = source->next;
+    close_source(source);
+}
+
+/* ---- touching ---- */
+
+static void on_touched(struct moon_session_op *op)
+{
+    free_touch(op->ctx, MOON_CONTAINER(op, struct touch, op));
+}
+
+void moon_session_source_touch(struct moon_session_source *source,
+                               const struct moon_session_key *key)
+{
+    struct moon_session_store *store = source->store;
+    if (store == NULL || source->touch_count == TOUCHES_MAX)
+        return;
+    struct touch *touch = calloc(1, sizeof(*touch));
+    if (touch == NULL)
+        return;
+    touch->key = *key;
+    touch->op.done = on_touched;
+    touch->op.ctx = source;
+    touch->op.deadline_ms = moon_clock_ms() + TOUCH_MS;
+    touch->next = source->touches;
+    touch->link = &source->touches;
+    if (touch->next != NULL)
+        touch->next->link = &touch->next;
+    source->touches = touch;
+    source->touch_count++;
+    if (store->ops->touch(store, &touch->op, &touch->key,
+                          (int64_t)(moon_clock_wall() * 1000)) != MOON_EAGAIN)
+        free_touch(source, touch);
+}
+
+/* ---- what others may know ---- */
+
+const char *moon_session_source_down(const struct moon_session_source *source)
+{
+    return source->store == NULL ? NULL
+                                 : source->store->ops->down(source->store);
+}
+
+const char *moon_session_source_urlz(const struct moon_session_source *source)
+{
+    return source->shownz;
 }
 
 /* ---- life ---- */
@@ -220,6 +325,7 @@ struct moon_session_stores *moon_session_stores_create(
     stores->kept_dirz = strdup(options->kept_dirz);
     stores->memory_dirz = strdup(options->memory_dirz);
     stores->nodez = strdup(options->nodez);
+    stores->temporary = options->temporary;
     if (stores->kept_dirz != NULL && stores->memory_dirz != NULL &&
         stores->nodez != NULL)
         return stores;
@@ -232,10 +338,9 @@ void moon_session_stores_destroy(struct moon_session_stores *stores)
     if (stores == NULL)
         return;
     while (stores->first != NULL) {
-        struct entry *entry = stores->first;
-        stores->first = entry->next;
-        entry->store->ops->close(entry->store);
-        free_entry(entry);
+        struct moon_session_source *source = stores->first;
+        stores->first = source->next;
+        close_source(source);
     }
     free(stores->kept_dirz);
     free(stores->memory_dirz);

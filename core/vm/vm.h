@@ -17,11 +17,11 @@
 
 struct lua_State;
 struct moon_vm;
-struct moon_watch;         /* vm/budget.h */
-struct moon_commons;       /* state/commons.h */
-struct moon_session_store; /* state/session_store.h */
-struct moon_limit_set;     /* vm/limit_gate.h */
-struct moon_vm_test;       /* vm/vm_test.h */
+struct moon_watch;          /* vm/budget.h */
+struct moon_commons;        /* state/commons.h */
+struct moon_session_source; /* state/session_stores.h */
+struct moon_limit_set;      /* vm/limit_gate.h */
+struct moon_vm_test;        /* vm/vm_test.h */
 
 struct moon_vm_options {
     const struct moon_archive *files; /* borrowed for the VM's life */
@@ -37,9 +37,8 @@ struct moon_vm_options {
     const char *check_socketz; /* the probe's own server, for app:check: a name
                                   for moonshine.tcp; borrowed; may be NULL */
     struct moon_watch *watch;  /* of the thread that loads; may be NULL */
-    struct moon_commons *commons; /* of the process; borrowed */
-    struct moon_session_store
-        *session_store;              /* borrowed; NULL: there is none */
+    struct moon_commons *commons;         /* of the process; borrowed */
+    struct moon_session_source *sessions; /* borrowed; NULL: there is none */
     const struct moon_vm_test *test; /* `moonshine test`, else NULL; borrowed */
     struct moon_buf *report; /* --dev: gets the facts about a failure to load
                                 or to start, as JSON (vm/dev_report.h);

@@ -1,11 +1,9 @@
 #include "vm/vm_api_session.h"
 
-#include "base/clock.h"
 #include "state/session.h"
+#include "state/session_stores.h"
 #include "vm/vm_api.h"
 #include "vm/vm_internal.h"
-
-#include <stdlib.h>
 
 enum { NAME_MAX_BYTES = 256, BUDGET_MS = 250 };
 enum { DO_CLEAR = 1, DO_RENEW, DO_END, DO_FORGET };
@@ -39,8 +37,12 @@ int moon_session_open(moon_slot *slot, const char *id, size_t len)
         return MOON_ECLOSED;
     if (x->session != NULL)
         return MOON_OK;
-    if (options->session_store == NULL)
+    if (options->sessions == NULL)
         return MOON_EDENIED;
+    struct moon_session_store *store =
+        moon_session_source_store(options->sessions);
+    if (store == NULL)
+        return MOON_ENOMEM;
     struct moon_held_session *held = moon_arena_alloc(&x->arena, sizeof(*held));
     if (held == NULL)
         return MOON_ENOMEM;
@@ -50,8 +52,8 @@ int moon_session_open(moon_slot *slot, const char *id, size_t len)
         .budget_ms = BUDGET_MS,
     };
     *held = (struct moon_held_session){0};
-    moon_session_init(&held->session, options->session_store, &settings,
-                      &x->arena, moon_str(id, len));
+    moon_session_init(&held->session, store, &settings, &x->arena,
+                      moon_str(id, len));
     x->session = held;
     return MOON_OK;
 }
@@ -137,35 +139,12 @@ void moon_session_why(moon_slot *slot, moon_bytes *out)
     *out = moon_bytes_of(moon_strz(whyz));
 }
 
-/* ---- touching ---- */
-
-/* Outlives the request that asked for it. */
-struct touch {
-    struct moon_session_op op;
-    struct moon_session_key key;
-};
-
-static void on_touched(struct moon_session_op *op)
-{
-    free(op->ctx);
-}
-
 void moon_session_touch_later(moon_slot *slot)
 {
-    struct moon_held_session *held = held_by(slot);
-    if (held == NULL || !moon_session_wants_touch(&held->session))
-        return;
-    struct moon_session_store *store = held->session.store;
-    struct touch *touch = calloc(1, sizeof(*touch));
-    if (touch == NULL)
-        return;
-    touch->key = held->session.key;
-    touch->op.done = on_touched;
-    touch->op.ctx = touch;
-    touch->op.deadline_ms = moon_clock_ms() + BUDGET_MS;
-    if (store->ops->touch(store, &touch->op, &touch->key,
-                          (int64_t)(moon_clock_wall() * 1000)) != MOON_EAGAIN)
-        free(touch);
+    const struct moon_held_session *held = held_by(slot);
+    if (held != NULL && moon_session_wants_touch(&held->session))
+        moon_session_source_touch(moon_vm_here()->options.sessions,
+                                  &held->session.key);
 }
 
 int moon_session_cookie_of(moon_slot *slot, moon_bytes *id, double *keep_s)

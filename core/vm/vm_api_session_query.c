@@ -2,7 +2,7 @@
  * by Lua, in the end by the collector: on whatever thread closes the VM, when
  * no task waits any more. */
 #include "base/clock.h"
-#include "state/session_store.h"
+#include "state/session_stores.h"
 #include "vm/vm_api.h"
 #include "vm/vm_internal.h"
 
@@ -17,11 +17,17 @@ struct moon_session_query {
     struct moon_str subject; /* owned */
 };
 
+static struct moon_session_store *sessions_here(void)
+{
+    struct moon_session_source *source = moon_vm_here()->options.sessions;
+    return source == NULL ? NULL : moon_session_source_store(source);
+}
+
 moon_session_query *moon_session_query_new(void)
 {
     struct moon_session_query *query = calloc(1, sizeof(*query));
     if (query != NULL)
-        query->store = moon_vm_here()->options.session_store;
+        query->store = sessions_here();
     return query;
 }
 

@@ -10,6 +10,7 @@ local crypto = require "moonshine.crypto"
 local encode = require "moonshine.encode"
 local fault = require "moonshine.fault"
 local secrets = require "moonshine.secrets"
+local session = require "moonshine.session"
 local token = require "moonshine.token"
 
 local C = ffi.C
@@ -28,14 +29,8 @@ local function cookie_name(c)
     return c:scheme() == "https" and "__Host-csrf" or "csrf"
 end
 
--- What a token belongs to besides the cookie. The hash of a session's id goes
--- here, so that a cookie which somebody planted is worth nothing after login.
-local function binding(_)
-    return ""
-end
-
-local function raw_token(key, nonce, c)
-    return crypto.hmac_sha256(key, nonce .. "\0" .. binding(c))
+local function raw_token(key, nonce)
+    return crypto.hmac_sha256(key, nonce)
 end
 
 local function xor(a, b)
@@ -52,6 +47,20 @@ local function nonce_of(c)
     return sealed and token.open(COOKIE, sealed)
 end
 
+local function give_nonce(c)
+    local nonce = encode.base64url(crypto.random(SIZE))
+    c:set_cookie(cookie_name(c), token.seal(COOKIE, nonce))
+    c:set(NONCE, nonce)
+    return nonce
+end
+
+-- A cookie that somebody planted before the login is worth nothing after it.
+function session.on_renew(c)
+    if c:get(NONCE) or c:cookie(cookie_name(c)) then
+        give_nonce(c)
+    end
+end
+
 --- The token to put in a form or a header of an unsafe request. The first time
 --- it sets a cookie; each call gives another text for the same token, so that
 --- its bytes cannot be guessed from the size of a compressed page.
@@ -65,12 +74,10 @@ function Context:csrf_token()
         if C.moon_res_started(self[1]) then
             fault.raise("c:csrf_token: the response has begun, and the cookie belongs in its head")
         end
-        nonce = encode.base64url(crypto.random(SIZE))
-        self:set_cookie(cookie_name(self), token.seal(COOKIE, nonce))
-        self:set(NONCE, nonce)
+        nonce = give_nonce(self)
     end
     local mask = crypto.random(SIZE)
-    local raw = raw_token(secrets.derive(TOKEN)[1], nonce, self)
+    local raw = raw_token(secrets.derive(TOKEN)[1], nonce)
     return encode.base64url(mask .. xor(mask, raw))
 end
 
@@ -82,7 +89,7 @@ local function is_valid(c, text)
     end
     local raw, good = xor(bytes, bytes:sub(SIZE + 1)), false
     for _, key in ipairs(secrets.derive(TOKEN)) do
-        good = crypto.equal(raw, raw_token(key, nonce, c)) or good
+        good = crypto.equal(raw, raw_token(key, nonce)) or good
     end
     return good
 end

@@ -352,6 +352,7 @@ end
 --- A new id, the old one is dead: after a login, and whenever rights change.
 function Session:renew()
     C.moon_session_do(writable(self, "session:renew"), RENEW)
+    M.on_renew(self[1])
 end
 
 --- Ends the session and removes the cookie.
@@ -397,6 +398,9 @@ function Session:id_hash()
 end
 
 -- ---- for the framework ----
+
+--- Set by moonshine.csrf: what was handed to the browser before is worth nothing.
+function M.on_renew(_) end
 
 -- In --dev: what was read and changed, but not set back, is warned of.
 function M.watch(session, key, value)

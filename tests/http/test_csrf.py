@@ -34,6 +34,7 @@ app:post("/stream", function(c)
     for piece in c.read, c do size = size + #piece end
     return tostring(size)
 end, { body = "stream" })
+app:post("/login", function(c) c:session():renew() c:session():set("user", "ann") return "in" end)
 app:post("/form", function(c) return c:form("a") end)
 app:post("/upload", function(c) return c:upload("file"):read() end, { body = "file" })
 """
@@ -214,6 +215,27 @@ def test_a_bad_cookie_is_replaced(node):
     text, cookie = take(node, cookie="csrf=planted")
     assert cookie != "csrf=planted"
     assert post(node, {"Cookie": cookie, "X-CSRF-Token": text}).status == 200
+
+
+def test_a_login_ends_the_tokens_of_before(node):
+    text, cookie = take(node)
+    answer = post(node, {"X-CSRF-Token": text, "Cookie": cookie},
+                  target="/login")
+    assert answer.text == "in"
+    sent = dict(line.split(";")[0].split("=", 1)
+                for line in answer.all("Set-Cookie"))
+    assert set(sent) == {"csrf", "id"}
+    session = f"id={sent['id']}"
+    fresh = f"csrf={sent['csrf']}; {session}"
+    assert post(node, {"X-CSRF-Token": text, "Cookie": fresh}).status == 403
+    text, _ = take(node, cookie=fresh)
+    answer = post(node, {"X-CSRF-Token": text, "Cookie": fresh})
+    assert answer.text == "POST"
+
+
+def test_a_login_without_a_token_sets_no_cookie_for_one(node):
+    answer = post(node, {"Sec-Fetch-Site": "same-origin"}, target="/login")
+    assert [line.split("=")[0] for line in answer.all("Set-Cookie")] == ["id"]
 
 
 def test_the_cookie_comes_before_the_body(node):

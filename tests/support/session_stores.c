@@ -18,17 +18,17 @@ static const char *rest_of(const char *urlz, const char *schemez)
 
 bool store_prepare(const char *urlz, char prepared[STORE_URL])
 {
-    char dir[STORE_URL - 16];
-    int sys = 0;
+    char dir[MOON_LMDB_PRIVATE_DIR];
+    enum moon_err err = MOON_OK;
     if (strcmp(urlz, "memory:") == 0) {
-        sys = moon_lmdb_private_dir_make("/tmp", dir, sizeof(dir));
+        err = moon_lmdb_private_dir_name("/tmp", dir);
         (void)snprintf(prepared, STORE_URL, "memory:%s", dir);
     } else {
         (void)snprintf(prepared, STORE_URL, "%s", urlz);
     }
-    if (sys != 0)
-        (void)fprintf(stderr, "%s: %s\n", urlz, strerror(sys));
-    return sys == 0;
+    if (err != MOON_OK)
+        (void)fprintf(stderr, "%s: %s\n", urlz, moon_err_text(err));
+    return err == MOON_OK;
 }
 
 void store_release(const char *preparedz)
