@@ -248,9 +248,12 @@ static void free_touch(struct moon_session_source *source, struct touch *touch)
 static void close_source(struct moon_session_source *source)
 {
     struct moon_session_store *store = source->store;
-    while (source->touches != NULL) {
-        store->ops->cancel(store, &source->touches->op);
-        free_touch(source, source->touches);
+    struct touch *touch = source->touches;
+    while (touch != NULL) {
+        struct touch *next = touch->next;
+        store->ops->cancel(store, &touch->op);
+        free(touch);
+        touch = next;
     }
     if (store != NULL)
         store->ops->close(store);
