@@ -19,7 +19,12 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-enum { BEAT_MS = 100, TEND_BEATS = 20, FACTS_MAX = 4 << 20 };
+enum {
+    BEAT_MS = 100,
+    TEND_BEATS = 20,
+    FACTS_MAX = 4 << 20,
+    STORE_WAIT_MS = 10000, /* for the session store, until the node is ready */
+};
 
 void moon_worker_send(struct moon_worker *worker,
                       const struct moon_control_msg *msg)
@@ -263,14 +268,16 @@ static void on_beat(uv_timer_t *timer)
 }
 
 /* Once a worker has seen it up, its failures are those of the requests that
- * need it. */
+ * need it; and so they are if it is away when all nodes start anew. */
 static bool has_store(const struct moon_worker *worker)
 {
     _Atomic uint32_t *stored = &worker->o->shm->stored;
     struct moon_session_source *source =
         moon_generations_sessions(worker->generations);
     if (moon_shm_get32(stored) == 0 && source != NULL &&
-        moon_session_source_down(source) == NULL)
+        (moon_session_source_down(source) == NULL ||
+         moon_clock_ms() - moon_shm_get(&worker->slot->started_ms) >
+             STORE_WAIT_MS))
         moon_shm_set32(stored, 1);
     return moon_shm_get32(stored) != 0;
 }
