@@ -116,9 +116,8 @@
     X(DURATION, linger_ms, "linger", "1h", "0..366d", 0)                       \
     X(COUNT, max_generations, "max_generations", "3", "2..16", 0)              \
     X(DURATION, rollback_window_ms, "rollback.window", "none", "1s..1d|none",  \
-      MOON_CONFIG_LATER)                                                       \
-    X(RATIO, rollback_error_ratio, "rollback.error_ratio", "0.1", "0..1",      \
-      MOON_CONFIG_LATER)                                                       \
+      0)                                                                       \
+    X(RATIO, rollback_error_ratio, "rollback.error_ratio", "0.1", "0..1", 0)   \
     X(COUNT, quarantine_failures, "quarantine.failures", "none",               \
       "1..1000000|none", MOON_CONFIG_LATER)                                    \
     X(DURATION, quarantine_retry_ms, "quarantine.retry", "30s", "1s..1d",      \

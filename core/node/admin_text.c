@@ -125,6 +125,11 @@ void moon_admin_status_json(const struct moon_master *master,
         add_jsonz(out, master->broken.whyz);
     else
         moon_buf_addz(out, "null");
+    moon_buf_addz(out, ",\"rolled_back\":");
+    if (master->trial_why != NULL)
+        add_jsonz(out, master->trial_why);
+    else
+        moon_buf_addz(out, "null");
     add_reload_json(master, out);
     moon_buf_addz(out, ",\"disk_differs\":");
     moon_buf_addz(out, disk->state == MOON_DISK_UNKNOWN ? "null"
@@ -191,6 +196,8 @@ static void add_node_lines(const struct moon_master *master,
     if (master->broken.whyz != NULL)
         moon_buf_printf(out, "broken       every request gets this error: %s\n",
                         master->broken.whyz);
+    if (master->trial_why != NULL)
+        moon_buf_printf(out, "rolled back  %s\n", master->trial_why);
     moon_buf_printf(out, "disk         %s", disk_text(disk));
     if (disk->what.len > 0)
         moon_buf_printf(out, ": %.*s", MOON_STR_ARG(disk->what));

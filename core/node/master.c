@@ -181,6 +181,7 @@ static void on_tick(uv_timer_t *timer)
     moon_watch_tick(master);
     moon_supervise_tick(master);
     moon_reload_tick(master);
+    moon_reload_trial_tick(master);
     moon_admin_tick(master);
     if (master->state == MOON_MASTER_DRAINING)
         drain_tick(master);

@@ -14,6 +14,7 @@
 #include "node/probe.h"
 #include "node/release.h"
 #include "node/shm.h"
+#include "node/trial.h"
 #include "state/lmdb_files.h"
 #include "state/region.h"
 
@@ -142,6 +143,8 @@ struct moon_master {
     struct moon_release *fixed; /* the first one: restart-only keys */
     struct moon_release *current;
     char *fallback_why; /* set while a kept snapshot serves */
+    struct moon_trial trial;
+    char *trial_why; /* set while a version serves that a trial went back to */
     struct {
         char *whyz;   /* --dev: set while the code on disk does not load */
         int facts_fd; /* what is known besides, or -1 */
@@ -204,6 +207,11 @@ void moon_reload_child_died(struct moon_child *child, int status);
 void moon_reload_tick(struct moon_master *master);
 /* The node drains: a transaction in its way is given up. */
 void moon_reload_abort(struct moon_master *master);
+
+/* ---- reload_trial.c: rollback.window after a reload ---- */
+/* A version was committed; `tried`: by a reload. */
+void moon_reload_trial_begin(struct moon_master *master, bool tried);
+void moon_reload_trial_tick(struct moon_master *master);
 
 /* ---- admin.c ---- */
 MOON_MUST_CHECK enum moon_err moon_admin_open(struct moon_master *master,

@@ -265,6 +265,7 @@ void moon_master_close(struct moon_master *master)
     free(master->node_dirz);
     free(master->pid_pathz);
     free(master->fallback_why);
+    free(master->trial_why);
     free(master->reload.last_text);
     moon_probe_deinit(&master->reload.probe);
     moon_dev_broken_clear(master);

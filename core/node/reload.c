@@ -128,6 +128,7 @@ static void succeed(struct moon_master *master)
              MOON_STR_ARG(moon_buf_str(&text)));
     if (start)
         say_where(master);
+    moon_reload_trial_begin(master, master->reload.kind == MOON_RELOAD_DISK);
     end(master, true, moon_buf_str(&text));
     moon_buf_deinit(&text);
 }
