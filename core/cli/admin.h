@@ -3,9 +3,8 @@
 #ifndef MOON_CLI_ADMIN_H
 #define MOON_CLI_ADMIN_H
 
-#include "base/buf.h"
 #include "cli/command.h"
-#include "net/listen.h"
+#include "fleet/target.h"
 
 /* The options all these commands share; a command's own ids start behind. */
 enum {
@@ -26,9 +25,8 @@ enum {
          "the node with that admin address; over TCP, MOONSHINE_ADMIN_TOKEN " \
          "or MOONSHINE_ADMIN_TOKEN_FILE holds its token"},                    \
         {MOON_ADMIN_NODES, "--nodes", "NAME,...",                             \
-         "several nodes, one after the other; stops at the first failure"},   \
-        {MOON_ADMIN_SETTLE, "--settle", "DURATION",                           \
-         "with --nodes: how long to wait between two (default: 0)"},          \
+         "several nodes, by name or admin address, one after the other; "     \
+         "stops at the first failure"},                                       \
         {MOON_ADMIN_RUN_DIR, "--run-dir", "DIR",                              \
          "where nodes keep their admin sockets (default: as for run)"},       \
     {                                                                         \
@@ -46,17 +44,17 @@ int moon_admin_args_parse(struct moon_admin_args *to,
                           const struct moon_command *command, int argc,
                           char **argv);
 
-struct moon_admin_target {
-    struct moon_address address;
-    char namez[80]; /* of the node, or the address: for messages */
-};
+/* The nodes that the arguments mean: -1, or the exit code to leave with, and
+ * what is wrong was said. The array is static. */
+int moon_admin_resolve(const struct moon_command *command,
+                       const struct moon_admin_args *args,
+                       const struct moon_targets **targets);
 
-/* Does `act` for each node that the arguments mean, until one fails. Says
- * which node it is about if there are several, and what is wrong if none can
- * be found. Returns the exit code. */
+/* Does `act` for each of them, until one fails. Says which node it is about if
+ * there are several. Returns the exit code. */
 typedef int moon_admin_act(const struct moon_command *command,
                            const struct moon_admin_args *args,
-                           const struct moon_admin_target *target);
+                           const struct moon_target *target);
 int moon_admin_for_each(const struct moon_command *command,
                         const struct moon_admin_args *args,
                         moon_admin_act *act);
@@ -69,7 +67,7 @@ int moon_admin_print_names(const struct moon_command *command,
  * error; returns the exit code. */
 int moon_admin_request(const struct moon_command *command,
                        const struct moon_admin_args *args,
-                       const struct moon_admin_target *target,
-                       const char *methodz, const char *pathz);
+                       const struct moon_target *target, const char *methodz,
+                       const char *pathz);
 
 #endif

@@ -1,12 +1,19 @@
 /* reload, rollback and stop: each asks a node to do one thing and waits until
  * it is done. */
 #include "cli/admin.h"
+#include "fleet/rolling.h"
 
 #include <stdio.h>
 #include <time.h>
 #include <unistd.h>
 
 static const struct moon_option options[] = {MOON_ADMIN_OPTIONS};
+static const struct moon_option reload_options[] = {
+    MOON_ADMIN_OPTIONS,
+    {MOON_ADMIN_SETTLE, "--settle", "DURATION",
+     "with --nodes: watch each node for so long, and roll it back and stop if "
+     "more requests fail than before, or take longer (default: 0)"},
+};
 
 static int run(const struct moon_command *command, int argc, char **argv,
                moon_admin_act *act)
@@ -19,19 +26,32 @@ static int run(const struct moon_command *command, int argc, char **argv,
 
 static int post_reload(const struct moon_command *command,
                        const struct moon_admin_args *args,
-                       const struct moon_admin_target *target)
+                       const struct moon_target *target)
 {
     return moon_admin_request(command, args, target, "POST", "/-/reload");
 }
 
 static int reload(const struct moon_command *command, int argc, char **argv)
 {
-    return run(command, argc, argv, post_reload);
+    const struct moon_targets *targets;
+    struct moon_admin_args args;
+    int exit_code = moon_admin_args_parse(&args, command, argc, argv);
+    if (exit_code >= 0)
+        return exit_code;
+    if (args.settle_ms > 0 && args.nodesz == NULL)
+        return moon_usage_error(command, "--settle goes with --nodes");
+    if (args.nodesz == NULL || args.json)
+        return moon_admin_for_each(command, &args, post_reload);
+    exit_code = moon_admin_resolve(command, &args, &targets);
+    if (exit_code >= 0)
+        return exit_code;
+    return moon_rolling_reload(targets, args.settle_ms) ? MOON_EXIT_OK
+                                                        : MOON_EXIT_FAILED;
 }
 
 static int post_rollback(const struct moon_command *command,
                          const struct moon_admin_args *args,
-                         const struct moon_admin_target *target)
+                         const struct moon_target *target)
 {
     return moon_admin_request(command, args, target, "POST", "/-/rollback");
 }
@@ -42,7 +62,7 @@ static int rollback(const struct moon_command *command, int argc, char **argv)
 }
 
 /* Which process listens there: 0 if nobody does, -1 if it cannot be told. */
-static pid_t listener(const struct moon_admin_target *target)
+static pid_t listener(const struct moon_target *target)
 {
     struct ucred peer = {.pid = -1};
     socklen_t len = sizeof(peer);
@@ -60,7 +80,7 @@ static pid_t listener(const struct moon_admin_target *target)
  * there, or somebody else (a supervisor may have started a new one). */
 static int post_stop(const struct moon_command *command,
                      const struct moon_admin_args *args,
-                     const struct moon_admin_target *target)
+                     const struct moon_target *target)
 {
     const struct timespec pause = {.tv_nsec = 20 * 1000000};
     pid_t before = listener(target);
@@ -90,8 +110,8 @@ const struct moon_command moon_command_reload = {
     .detailz = "Waits for the outcome: prints \"generation 7 live on 4 workers "
                "(12 routes)\" and exits with 0, or the error and exits with "
                "1; then the code that served before serves on.",
-    .options = options,
-    .option_count = MOON_COUNT(options),
+    .options = reload_options,
+    .option_count = MOON_COUNT(reload_options),
     .run = reload,
 };
 

@@ -113,9 +113,12 @@ void moon_admin_status_json(const struct moon_master *master,
         moon_buf_addz(out, i > 0 ? "," : "");
         add_jsonz(out, master->listeners[i].address.textz);
     }
-    moon_buf_printf(out, "],\"generation\":%llu,\"routes\":%u,\"fallback\":",
-                    (ull)moon_shm_get(&shm->generation),
-                    master->current != NULL ? master->current->routes : 0);
+    moon_buf_printf(
+        out,
+        "],\"generation\":%llu,\"code\":\"%s\",\"routes\":%u,\"fallback\":",
+        (ull)moon_shm_get(&shm->generation),
+        master->current != NULL ? master->current->code : "",
+        master->current != NULL ? master->current->routes : 0);
     if (master->fallback_why != NULL)
         add_jsonz(out, master->fallback_why);
     else

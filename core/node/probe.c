@@ -104,6 +104,7 @@ static void take_result(struct moon_probe *probe, struct moon_control_msg *msg)
     probe->release->archive = archive;
     probe->release->archive_fd = moon_control_msg_take_fd(msg, 0);
     probe->release->routes = msg->count;
+    moon_archive_hash(archive, probe->release->code);
     probe->count = msg->count;
     probe->kept = msg->txn != 0;
     probe->has_result = true;

@@ -20,6 +20,7 @@ struct moon_release {
     int archive_fd, config_fd; /* owned; for sending to workers; or -1 */
     char *dirz;                /* absolute, without links */
     uint32_t routes;
+    char code[33]; /* what it is (moon_archive_hash), once it is final */
     bool fallback; /* not from disk: a kept snapshot at start */
 };
 

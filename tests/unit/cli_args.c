@@ -1,4 +1,4 @@
-#include "cli/admin_http.h"
+#include "fleet/http.h"
 #include "cli/command.h"
 
 #include <setjmp.h>
@@ -84,7 +84,7 @@ static void arguments(void **state)
 static enum moon_err parse(const char *textz, int *status,
                            struct moon_str *body)
 {
-    return moon_admin_parse(moon_strz(textz), status, body);
+    return moon_fleet_parse(moon_strz(textz), status, body);
 }
 
 static void answers(void **state)
@@ -132,14 +132,14 @@ static void an_exchange_over_a_socket(void **state)
                      sizeof(answer) - 1);
     assert_int_equal(shutdown(pair[1], SHUT_WR), 0);
     assert_int_equal(
-        moon_admin_exchange(pair[0], MOON_STR("GET / ..."), &status, &body),
+        moon_fleet_exchange(pair[0], MOON_STR("GET / ..."), &status, &body),
         MOON_OK);
     assert_int_equal(status, 200);
     assert_true(moon_str_eq(moon_buf_str(&body), MOON_STR("hello")));
     moon_buf_deinit(&body);
     (void)close(pair[1]);
     assert_int_not_equal(
-        moon_admin_exchange(pair[0], MOON_STR("GET /"), &status, &body),
+        moon_fleet_exchange(pair[0], MOON_STR("GET /"), &status, &body),
         MOON_OK);
     moon_buf_deinit(&body);
     (void)close(pair[0]);

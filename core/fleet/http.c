@@ -1,4 +1,4 @@
-#include "cli/admin_http.h"
+#include "fleet/http.h"
 
 #include <errno.h>
 #include <sys/socket.h>
@@ -53,7 +53,7 @@ static bool find_header(struct moon_str head, struct moon_str name,
     return false;
 }
 
-enum moon_err moon_admin_parse(struct moon_str answer, int *status,
+enum moon_err moon_fleet_parse(struct moon_str answer, int *status,
                                struct moon_str *body)
 {
     static const char end[] = "\r\n\r\n";
@@ -84,7 +84,7 @@ enum moon_err moon_admin_parse(struct moon_str answer, int *status,
     return MOON_OK;
 }
 
-enum moon_err moon_admin_exchange(int fd, struct moon_str request, int *status,
+enum moon_err moon_fleet_exchange(int fd, struct moon_str request, int *status,
                                   struct moon_buf *body)
 {
     struct moon_buf answer = {0};
@@ -93,7 +93,7 @@ enum moon_err moon_admin_exchange(int fd, struct moon_str request, int *status,
     if (err == MOON_OK)
         err = receive_all(fd, &answer);
     if (err == MOON_OK)
-        err = moon_admin_parse(moon_buf_str(&answer), status, &text);
+        err = moon_fleet_parse(moon_buf_str(&answer), status, &text);
     if (err == MOON_OK)
         moon_buf_add_str(body, text);
     moon_buf_deinit(&answer);
