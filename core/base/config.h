@@ -11,6 +11,7 @@
 
 #include "base/buf.h"
 #include "base/errcode.h"
+#include "base/nets.h"
 
 /* X(kind, field, key, default, allowed, flags)
  *
@@ -25,7 +26,8 @@
  *           MOON_SECRET_MIN bytes
  * URL       a string that may carry a password; `allowed` lists its schemes
  * ADDR      a string that moon_address_parse takes
- * ADDRS     a list of these
+ * ADDRS     a list of these; `allowed` "on|off": or one of these words, where
+ *           "on" is kept as the only item and "off" is an empty list
  * NETS      a list of addresses, CIDR blocks or "unix"
  * DICTS     a list of name = size
  * JSON      JSON text of an object */
@@ -77,7 +79,7 @@
     X(NETS, trusted_proxies, "trusted_proxies", "", "", MOON_CONFIG_LATER)     \
     X(CHOICE, forwarded, "forwarded", "x-forwarded", "x-forwarded|rfc7239",    \
       MOON_CONFIG_LATER)                                                       \
-    X(BOOL, proxy_protocol, "proxy_protocol", "off", "on|off",                 \
+    X(ADDRS, proxy_protocol, "proxy_protocol", "off", "on|off",                \
       MOON_CONFIG_LATER)                                                       \
     X(SIZE, request_line_limit_bytes, "request_line_limit", "8k", "64..1m", 0) \
     X(SIZE, header_limit_bytes, "header_limit", "32k", "256..16m", 0)          \
@@ -187,7 +189,7 @@ enum moon_config_level {
 #define MOON_CONFIG_TYPE_URL char *
 #define MOON_CONFIG_TYPE_ADDR char *
 #define MOON_CONFIG_TYPE_ADDRS struct moon_config_list
-#define MOON_CONFIG_TYPE_NETS struct moon_config_list
+#define MOON_CONFIG_TYPE_NETS struct moon_nets
 #define MOON_CONFIG_TYPE_DICTS struct moon_config_dicts
 #define MOON_CONFIG_TYPE_JSON char *
 
