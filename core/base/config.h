@@ -76,9 +76,8 @@
     X(COUNT, password_queue, "password.queue", "100", "0..1000000", 0)         \
     X(COUNT, metrics_max_series, "metrics.max_series", "2000", "10..100000",   \
       MOON_CONFIG_RESTART)                                                     \
-    X(NETS, trusted_proxies, "trusted_proxies", "", "", MOON_CONFIG_LATER)     \
-    X(CHOICE, forwarded, "forwarded", "x-forwarded", "x-forwarded|rfc7239",    \
-      MOON_CONFIG_LATER)                                                       \
+    X(NETS, trusted_proxies, "trusted_proxies", "", "", 0)                     \
+    X(CHOICE, forwarded, "forwarded", "x-forwarded", "x-forwarded|rfc7239", 0) \
     X(ADDRS, proxy_protocol, "proxy_protocol", "off", "on|off",                \
       MOON_CONFIG_LATER)                                                       \
     X(SIZE, request_line_limit_bytes, "request_line_limit", "8k", "64..1m", 0) \

@@ -273,6 +273,17 @@ void moon_conn_on_timer(struct moon_conn *conn)
     moon_conn_close(conn);
 }
 
+void moon_conn_set_trust(struct moon_conn *conn)
+{
+    struct moon_peer *peer = &conn->peer;
+    const struct moon_nets *nets = conn->server->config.trusted_proxies;
+    if (peer->trust == MOON_PEER_VEILED)
+        return;
+    bool trusted =
+        nets != NULL && moon_nets_contain(nets, peer->family, peer->addr);
+    peer->trust = trusted ? MOON_PEER_TRUSTED : MOON_PEER_STRANGER;
+}
+
 void moon_conn_open(struct moon_server *server, int fd,
                     const struct sockaddr *peer)
 {
@@ -286,6 +297,7 @@ void moon_conn_open(struct moon_server *server, int fd,
     conn->fd = fd;
     conn->keep = true;
     moon_peer_set(&conn->peer, peer);
+    moon_conn_set_trust(conn);
     moon_timer_init(&conn->timer, MOON_TIMER_CONN);
     conn->next = server->conns;
     if (conn->next != NULL)

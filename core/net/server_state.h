@@ -204,6 +204,9 @@ void moon_inbuf_free_pool(struct moon_server *server);
 /* conn.c */
 void moon_conn_open(struct moon_server *server, int fd,
                     const struct sockaddr *peer);
+/* Whether the peer is one of the trusted proxies, by the configuration that
+ * holds now. */
+void moon_conn_set_trust(struct moon_conn *conn);
 /* Closes at once. Tells the application and ends the exchanges. */
 void moon_conn_close(struct moon_conn *conn);
 /* Something changed: settle before the loop sleeps. Nothing to do while the

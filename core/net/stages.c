@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "http/token.h"
 
 #include <stdio.h>
 #include <time.h>
@@ -32,19 +33,41 @@ static void make_id(struct moon_exchange *x)
     x->request_id = moon_str(x->request_id_text, 32);
 }
 
-static enum moon_err add_request_id(struct moon_exchange *x)
+/* The id that a trusted proxy gave it. Longer or odd ones would end up in logs
+ * and commands; shorter ones are hardly unique. */
+static bool take_id(struct moon_exchange *x, struct moon_str header)
+{
+    struct moon_str id;
+    if (MOON_LIKELY(x->peer.trust != MOON_PEER_TRUSTED) ||
+        !moon_request_header(&x->req, header, 0, &id) || id.len < 8 ||
+        id.len > 128)
+        return false;
+    for (size_t i = 0; i < id.len; i++) {
+        /* ALPHA, DIGIT, ".", "_" and "-": unreserved but for "~". */
+        if (!moon_char_is(id.ptr[i], MOON_CHAR_UNRESERVED) || id.ptr[i] == '~')
+            return false;
+    }
+    x->request_id = id;
+    return true;
+}
+
+static enum moon_err set_request_id(struct moon_exchange *x)
 {
     struct moon_str header = MOON_STR("X-Request-Id");
+    bool sent = true;
     const struct moon_scope *scope = scope_at(x->app_table, x->scope);
     while (scope != NULL && !scope->request_id.set)
         scope = scope_at(x->app_table, scope->parent);
     if (scope != NULL) {
         const struct moon_request_id *set = &scope->request_id;
-        if (set->off || moon_app_skips(&set->skip, x->path))
-            return MOON_OK;
+        sent = !set->off && !moon_app_skips(&set->skip, x->path);
         if (set->header.len > 0)
             header = set->header;
     }
+    if (!take_id(x, header))
+        make_id(x);
+    if (!sent)
+        return MOON_OK;
     return moon_response_add_static(&x->res, &x->arena, header, x->request_id);
 }
 
@@ -71,7 +94,8 @@ static enum moon_err add_security(struct moon_exchange *x)
                       MOON_STR("strict-origin-when-cross-origin"));
     if (err == MOON_OK)
         err = add_one(x, MOON_STR("Content-Security-Policy"), set->csp);
-    if (err == MOON_OK && moon_str_eq(x->scheme, MOON_STR("https")))
+    if (err == MOON_OK && set->hsts.len > 0 &&
+        moon_str_eq(moon_exchange_client(x)->scheme, MOON_STR("https")))
         err = add_one(x, MOON_STR("Strict-Transport-Security"), set->hsts);
     if (err == MOON_OK)
         err = add_one(x, MOON_STR("X-Frame-Options"), set->frame);
@@ -124,8 +148,7 @@ static enum moon_err add_cors(struct moon_exchange *x)
 
 enum moon_err moon_stages_begin(struct moon_exchange *x)
 {
-    make_id(x);
-    enum moon_err err = add_request_id(x);
+    enum moon_err err = set_request_id(x);
     if (err == MOON_OK)
         err = add_security(x);
     if (err == MOON_OK)

@@ -345,6 +345,7 @@ static void make_parts(struct moon_worker *worker)
                                            .worker_id = o->slot + 1,
                                            .worker_count = o->worker_count,
                                            .dev = o->dev,
+                                           .complained = &o->shm->complained,
                                            .voted = on_vote,
                                            .changed = on_change,
                                            .ctx = worker});
