@@ -79,7 +79,7 @@
     X(NETS, trusted_proxies, "trusted_proxies", "", "", 0)                     \
     X(CHOICE, forwarded, "forwarded", "x-forwarded", "x-forwarded|rfc7239", 0) \
     X(ADDRS, proxy_protocol, "proxy_protocol", "off", "on|off",                \
-      MOON_CONFIG_LATER)                                                       \
+      MOON_CONFIG_RESTART)                                                     \
     X(SIZE, request_line_limit_bytes, "request_line_limit", "8k", "64..1m", 0) \
     X(SIZE, header_limit_bytes, "header_limit", "32k", "256..16m", 0)          \
     X(COUNT, header_count, "header_count", "100", "1..10000", 0)               \
@@ -240,6 +240,9 @@ MOON_MUST_CHECK enum moon_err moon_config_finish(struct moon_config *config,
  * those from an option or the environment to the working directory. */
 MOON_MUST_CHECK enum moon_err moon_config_resolve_paths(
     struct moon_config *config, const char *app_dirz);
+
+/* Is `proxy_protocol` spoken on the address listen.items[index]? */
+bool moon_config_is_proxied(const struct moon_config *config, uint32_t index);
 
 /* Names the node after its port, if it has no name. */
 MOON_MUST_CHECK enum moon_err moon_config_set_port(struct moon_config *config,

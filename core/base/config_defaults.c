@@ -210,24 +210,29 @@ static enum moon_err fill_name(struct moon_config *config)
 
 /* ---- rules between keys ---- */
 
+/* ":8080" and "0.0.0.0:8080" are the same. */
+static bool is_same_address(const char *onez, const char *otherz)
+{
+    struct moon_address one, other;
+    char unused[1];
+    return moon_address_parse(moon_strz(onez), &one, unused, sizeof(unused)) ==
+               MOON_OK &&
+           moon_address_parse(moon_strz(otherz), &other, unused,
+                              sizeof(unused)) == MOON_OK &&
+           strcmp(one.textz, other.textz) == 0;
+}
+
 static bool is_listened_on(const struct moon_config_list *listen,
                            const char *wantedz)
 {
-    struct moon_address wanted, one;
-    char unused[1];
-    if (moon_address_parse(moon_strz(wantedz), &wanted, unused,
-                           sizeof(unused)) != MOON_OK)
-        return false;
     for (uint32_t i = 0; i < listen->count; i++) {
-        if (moon_address_parse(moon_strz(listen->items[i]), &one, unused,
-                               sizeof(unused)) == MOON_OK &&
-            strcmp(one.textz, wanted.textz) == 0)
+        if (is_same_address(listen->items[i], wantedz))
             return true;
     }
     return false;
 }
 
-/* ":8080" and "0.0.0.0:8080" are the same; "on" is all of them. */
+/* "on" is all of them. */
 static bool are_listened_on(const struct moon_config_list *some,
                             const struct moon_config_list *listen)
 {
@@ -237,6 +242,17 @@ static bool are_listened_on(const struct moon_config_list *some,
             return false;
     }
     return true;
+}
+
+bool moon_config_is_proxied(const struct moon_config *config, uint32_t index)
+{
+    const struct moon_config_list *some = &config->proxy_protocol;
+    for (uint32_t i = 0; i < some->count; i++) {
+        if (strcmp(some->items[i], "on") == 0 ||
+            is_same_address(some->items[i], config->listen.items[index]))
+            return true;
+    }
+    return false;
 }
 
 /* What is wrong, and the key at fault. */

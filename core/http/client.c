@@ -122,7 +122,7 @@ void moon_client_find(struct moon_exchange *x)
     if (MOON_UNLIKELY(may_complain(x->trust))) {
         if (trusted)
             complain_of_family(x);
-        else
+        else if (x->peer.trust == MOON_PEER_STRANGER)
             complain_of_stranger(x);
     }
 }

@@ -2,10 +2,6 @@
 
 #include "http/token.h"
 
-#include <arpa/inet.h>
-
-enum { IPV6_TEXT = INET6_ADDRSTRLEN };
-
 /* ---- addresses ---- */
 
 static bool is_digits(struct moon_str s)
@@ -15,28 +11,6 @@ static bool is_digits(struct moon_str s)
             return false;
     }
     return s.len > 0;
-}
-
-static bool parse_port(struct moon_str text, uint16_t *port)
-{
-    uint64_t number;
-    if (text.len > 5 || !is_digits(text) || !moon_str_to_u64(text, &number) ||
-        number > UINT16_MAX)
-        return false;
-    *port = (uint16_t)number;
-    return true;
-}
-
-static bool parse_ip(int family, struct moon_str text, struct moon_peer *out)
-{
-    char textz[IPV6_TEXT];
-    if (text.len == 0 || text.len >= sizeof(textz) ||
-        memchr(text.ptr, '\0', text.len) != NULL)
-        return false;
-    memcpy(textz, text.ptr, text.len);
-    textz[text.len] = '\0';
-    out->family = (uint8_t)family;
-    return inet_pton(family, textz, out->addr) == 1;
 }
 
 /* obfport or obfnode, RFC 7239 section 6.3. */
@@ -75,10 +49,10 @@ static bool parse_node(struct moon_str text, struct moon_peer *out)
             port = MOON_STR_NONE;
         text = host;
     }
-    if (port.ptr != NULL && !parse_port(port, &out->port) &&
+    if (port.ptr != NULL && !moon_peer_parse_port(port, &out->port) &&
         !is_obfuscated(port))
         return false;
-    return parse_ip(family, text, out);
+    return moon_peer_parse_ip(family, text, out);
 }
 
 /* Also "2001:db8::1", and what nginx calls a client on a unix socket. */
@@ -91,7 +65,7 @@ static bool parse_x_node(struct moon_str text, struct moon_peer *out)
     if (parse_node(text, out))
         return true;
     *out = (struct moon_peer){0};
-    return parse_ip(AF_INET6, text, out);
+    return moon_peer_parse_ip(AF_INET6, text, out);
 }
 
 /* One more address to the left. False: it is the last to be believed, or not

@@ -27,6 +27,13 @@ enum { MOON_IP_TEXT = 48 };
 /* A stranger, at first. */
 void moon_peer_set(struct moon_peer *peer, const struct sockaddr *sa);
 
+/* An address as inet_pton takes it for that family, and nothing beside it; sets
+ * family and addr. */
+bool moon_peer_parse_ip(int family, struct moon_str text,
+                        struct moon_peer *out);
+/* 1 to 5 digits, at most 65535. */
+bool moon_peer_parse_port(struct moon_str text, uint16_t *port);
+
 /* "192.0.2.1" or "2001:db8::1", an IPv4-mapped address as IPv4, empty for a
  * unix socket; written into `text`, which the result borrows. */
 struct moon_str moon_peer_ip(const struct moon_peer *peer,

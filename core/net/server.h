@@ -67,9 +67,11 @@ void moon_server_configure(struct moon_server *server,
 void moon_server_set_share(struct moon_server *server,
                            const struct moon_accept_share *share);
 
-/* Starts to accept on a listening socket, borrowed until stop_accepting. */
+/* Starts to accept on a listening socket, borrowed until stop_accepting. With
+ * `proxy_protocol` every connection begins with a PROXY header of a trusted
+ * peer, whose client then is the peer in everything else; others are closed. */
 MOON_MUST_CHECK enum moon_err moon_server_listen(struct moon_server *server,
-                                                 int fd);
+                                                 int fd, bool proxy_protocol);
 /* Accepts until the queue is empty, then no more (drain). */
 void moon_server_stop_accepting(struct moon_server *server);
 /* From now on every answer says Connection: close; idle connections end when

@@ -103,5 +103,5 @@ enum moon_err moon_probe_server_start(int fd, struct moon_vm *vm,
         moon_app_handler_destroy(handler);
         return MOON_ENOMEM;
     }
-    return moon_server_listen(server, fd);
+    return moon_server_listen(server, fd, false);
 }
