@@ -33,14 +33,27 @@ static void make_id(struct moon_exchange *x)
     x->request_id = moon_str(x->request_id_text, 32);
 }
 
+static const struct moon_request_id *id_settings(const struct moon_exchange *x)
+{
+    const struct moon_scope *scope = scope_at(x->app_table, x->scope);
+    while (scope != NULL && !scope->request_id.set)
+        scope = scope_at(x->app_table, scope->parent);
+    return scope == NULL ? NULL : &scope->request_id;
+}
+
+static struct moon_str id_header(const struct moon_request_id *set)
+{
+    return set != NULL && set->header.len > 0 ? set->header
+                                              : MOON_STR("X-Request-Id");
+}
+
 /* The id that a trusted proxy gave it. Longer or odd ones would end up in logs
  * and commands; shorter ones are hardly unique. */
-static bool take_id(struct moon_exchange *x, struct moon_str header)
+static MOON_COLD bool take_id(struct moon_exchange *x)
 {
     struct moon_str id;
-    if (MOON_LIKELY(x->peer.trust != MOON_PEER_TRUSTED) ||
-        !moon_request_header(&x->req, header, 0, &id) || id.len < 8 ||
-        id.len > 128)
+    if (!moon_request_header(&x->req, id_header(id_settings(x)), 0, &id) ||
+        id.len < 8 || id.len > 128)
         return false;
     for (size_t i = 0; i < id.len; i++) {
         /* ALPHA, DIGIT, ".", "_" and "-": unreserved but for "~". */
@@ -51,24 +64,13 @@ static bool take_id(struct moon_exchange *x, struct moon_str header)
     return true;
 }
 
-static enum moon_err set_request_id(struct moon_exchange *x)
+static enum moon_err add_request_id(struct moon_exchange *x)
 {
-    struct moon_str header = MOON_STR("X-Request-Id");
-    bool sent = true;
-    const struct moon_scope *scope = scope_at(x->app_table, x->scope);
-    while (scope != NULL && !scope->request_id.set)
-        scope = scope_at(x->app_table, scope->parent);
-    if (scope != NULL) {
-        const struct moon_request_id *set = &scope->request_id;
-        sent = !set->off && !moon_app_skips(&set->skip, x->path);
-        if (set->header.len > 0)
-            header = set->header;
-    }
-    if (!take_id(x, header))
-        make_id(x);
-    if (!sent)
+    const struct moon_request_id *set = id_settings(x);
+    if (set != NULL && (set->off || moon_app_skips(&set->skip, x->path)))
         return MOON_OK;
-    return moon_response_add_static(&x->res, &x->arena, header, x->request_id);
+    return moon_response_add_static(&x->res, &x->arena, id_header(set),
+                                    x->request_id);
 }
 
 static enum moon_err add_one(struct moon_exchange *x, struct moon_str name,
@@ -77,6 +79,11 @@ static enum moon_err add_one(struct moon_exchange *x, struct moon_str name,
     return value.len == 0
                ? MOON_OK
                : moon_response_add_static(&x->res, &x->arena, name, value);
+}
+
+static MOON_COLD bool is_https(struct moon_exchange *x)
+{
+    return moon_str_eq(moon_exchange_client(x)->scheme, MOON_STR("https"));
 }
 
 static enum moon_err add_security(struct moon_exchange *x)
@@ -94,8 +101,7 @@ static enum moon_err add_security(struct moon_exchange *x)
                       MOON_STR("strict-origin-when-cross-origin"));
     if (err == MOON_OK)
         err = add_one(x, MOON_STR("Content-Security-Policy"), set->csp);
-    if (err == MOON_OK && set->hsts.len > 0 &&
-        moon_str_eq(moon_exchange_client(x)->scheme, MOON_STR("https")))
+    if (err == MOON_OK && set->hsts.len > 0 && is_https(x))
         err = add_one(x, MOON_STR("Strict-Transport-Security"), set->hsts);
     if (err == MOON_OK)
         err = add_one(x, MOON_STR("X-Frame-Options"), set->frame);
@@ -148,7 +154,9 @@ static enum moon_err add_cors(struct moon_exchange *x)
 
 enum moon_err moon_stages_begin(struct moon_exchange *x)
 {
-    enum moon_err err = set_request_id(x);
+    if (MOON_LIKELY(x->peer.trust != MOON_PEER_TRUSTED) || !take_id(x))
+        make_id(x);
+    enum moon_err err = add_request_id(x);
     if (err == MOON_OK)
         err = add_security(x);
     if (err == MOON_OK)
