@@ -282,7 +282,7 @@ static void print_location(struct printer *p)
         "        proxy_request_buffering on;\n"
         "        # Answers are buffered too, but for those with "
         "X-Accel-Buffering: no, which\n"
-        "        # c:sse sends.\n"
+        "        # streams of server-sent events have.\n"
         "        proxy_buffering on;\n"
         "    }\n");
 }
