@@ -11,6 +11,7 @@
 
 #include "base/buf.h"
 #include "base/errcode.h"
+#include "base/nets.h"
 
 /* X(kind, field, key, default, allowed, flags)
  *
@@ -25,7 +26,8 @@
  *           MOON_SECRET_MIN bytes
  * URL       a string that may carry a password; `allowed` lists its schemes
  * ADDR      a string that moon_address_parse takes
- * ADDRS     a list of these
+ * ADDRS     a list of these; `allowed` "on|off": or one of these words, where
+ *           "on" is kept as the only item and "off" is an empty list
  * NETS      a list of addresses, CIDR blocks or "unix"
  * DICTS     a list of name = size
  * JSON      JSON text of an object */
@@ -71,11 +73,10 @@
     X(COUNT, password_queue, "password.queue", "100", "0..1000000", 0)         \
     X(COUNT, metrics_max_series, "metrics.max_series", "2000", "10..100000",   \
       MOON_CONFIG_RESTART)                                                     \
-    X(NETS, trusted_proxies, "trusted_proxies", "", "", MOON_CONFIG_LATER)     \
-    X(CHOICE, forwarded, "forwarded", "x-forwarded", "x-forwarded|rfc7239",    \
-      MOON_CONFIG_LATER)                                                       \
-    X(BOOL, proxy_protocol, "proxy_protocol", "off", "on|off",                 \
-      MOON_CONFIG_LATER)                                                       \
+    X(NETS, trusted_proxies, "trusted_proxies", "", "", 0)                     \
+    X(CHOICE, forwarded, "forwarded", "x-forwarded", "x-forwarded|rfc7239", 0) \
+    X(ADDRS, proxy_protocol, "proxy_protocol", "off", "on|off",                \
+      MOON_CONFIG_RESTART)                                                     \
     X(SIZE, request_line_limit_bytes, "request_line_limit", "8k", "64..1m", 0) \
     X(SIZE, header_limit_bytes, "header_limit", "32k", "256..16m", 0)          \
     X(COUNT, header_count, "header_count", "100", "1..10000", 0)               \
@@ -183,7 +184,7 @@ enum moon_config_level {
 #define MOON_CONFIG_TYPE_URL char *
 #define MOON_CONFIG_TYPE_ADDR char *
 #define MOON_CONFIG_TYPE_ADDRS struct moon_config_list
-#define MOON_CONFIG_TYPE_NETS struct moon_config_list
+#define MOON_CONFIG_TYPE_NETS struct moon_nets
 #define MOON_CONFIG_TYPE_DICTS struct moon_config_dicts
 #define MOON_CONFIG_TYPE_JSON char *
 
@@ -235,6 +236,9 @@ MOON_MUST_CHECK enum moon_err moon_config_finish(struct moon_config *config,
  * those from an option or the environment to the working directory. */
 MOON_MUST_CHECK enum moon_err moon_config_resolve_paths(
     struct moon_config *config, const char *app_dirz);
+
+/* Is `proxy_protocol` spoken on the address listen.items[index]? */
+bool moon_config_is_proxied(const struct moon_config *config, uint32_t index);
 
 /* Names the node after its port, if it has no name. */
 MOON_MUST_CHECK enum moon_err moon_config_set_port(struct moon_config *config,

@@ -2,6 +2,7 @@
  * environment or another key; and the rules between keys. */
 #include "base/config.h"
 
+#include "base/address.h"
 #include "base/config_value.h"
 #include "base/machine.h"
 
@@ -209,6 +210,51 @@ static enum moon_err fill_name(struct moon_config *config)
 
 /* ---- rules between keys ---- */
 
+/* ":8080" and "0.0.0.0:8080" are the same. */
+static bool is_same_address(const char *onez, const char *otherz)
+{
+    struct moon_address one, other;
+    char unused[1];
+    return moon_address_parse(moon_strz(onez), &one, unused, sizeof(unused)) ==
+               MOON_OK &&
+           moon_address_parse(moon_strz(otherz), &other, unused,
+                              sizeof(unused)) == MOON_OK &&
+           strcmp(one.textz, other.textz) == 0;
+}
+
+static bool is_listened_on(const struct moon_config_list *listen,
+                           const char *wantedz)
+{
+    for (uint32_t i = 0; i < listen->count; i++) {
+        if (is_same_address(listen->items[i], wantedz))
+            return true;
+    }
+    return false;
+}
+
+/* "on" is all of them. */
+static bool are_listened_on(const struct moon_config_list *some,
+                            const struct moon_config_list *listen)
+{
+    for (uint32_t i = 0; i < some->count; i++) {
+        if (strcmp(some->items[i], "on") != 0 &&
+            !is_listened_on(listen, some->items[i]))
+            return false;
+    }
+    return true;
+}
+
+bool moon_config_is_proxied(const struct moon_config *config, uint32_t index)
+{
+    const struct moon_config_list *some = &config->proxy_protocol;
+    for (uint32_t i = 0; i < some->count; i++) {
+        if (strcmp(some->items[i], "on") == 0 ||
+            is_same_address(some->items[i], config->listen.items[index]))
+            return true;
+    }
+    return false;
+}
+
 /* What is wrong, and the key at fault. */
 static const char *broken_rule(const struct moon_config *config,
                                uint32_t *index)
@@ -223,6 +269,13 @@ static const char *broken_rule(const struct moon_config *config,
                 return "listen names the same address twice";
         }
     }
+    *index = MOON_CONFIG_KEY_proxy_protocol;
+    if (config->proxy_protocol.count > 0 &&
+        moon_nets_empty(&config->trusted_proxies))
+        return "proxy_protocol needs trusted_proxies: who may speak it (an "
+               "address, a CIDR block, \"unix\")";
+    if (!are_listened_on(&config->proxy_protocol, listen))
+        return "proxy_protocol names an address that is not one of listen";
     *index = MOON_CONFIG_KEY_adminz;
     if (config->adminz[0] != '\0' && config->admin_tokenz[0] == '\0' &&
         strncmp(config->adminz, "unix:", 5) != 0)

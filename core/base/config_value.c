@@ -3,7 +3,6 @@
 #include "base/address.h"
 #include "base/units.h"
 
-#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -278,26 +277,6 @@ static enum moon_err parse_text(const struct moon_config_info *info,
 
 /* ---- lists ---- */
 
-static bool is_net(struct moon_str text)
-{
-    struct in6_addr address;
-    char hostz[INET6_ADDRSTRLEN];
-    struct moon_str bits;
-    uint64_t count;
-    struct moon_str host = moon_str_cut(text, '/', &bits);
-    if (moon_str_eq(text, MOON_STR("unix")))
-        return true;
-    if (host.len == 0 || host.len >= sizeof(hostz))
-        return false;
-    memcpy(hostz, host.ptr, host.len);
-    hostz[host.len] = '\0';
-    bool v6 = memchr(host.ptr, ':', host.len) != NULL;
-    if (inet_pton(v6 ? AF_INET6 : AF_INET, hostz, &address) != 1)
-        return false;
-    return host.len == text.len ||
-           (moon_str_to_u64(bits, &count) && count <= (v6 ? 128u : 32u));
-}
-
 static void list_clear(struct moon_config_list *list)
 {
     for (uint32_t i = 0; i < list->count; i++)
@@ -321,23 +300,24 @@ static enum moon_err list_add(struct moon_config_list *list,
     return err;
 }
 
-static enum moon_err parse_list(const struct moon_config_info *info,
-                                struct moon_str text,
-                                struct moon_config_list *field,
-                                struct moon_buf *why)
+static enum moon_err parse_addresses(const struct moon_config_info *info,
+                                     struct moon_str text,
+                                     struct moon_config_list *field,
+                                     struct moon_buf *why)
 {
     struct moon_config_list list = {NULL, 0};
     enum moon_err err = MOON_OK;
+    uint32_t word = 0;
+    bool is_word = info->allowedz[0] != '\0' &&
+                   moon_config_has_word("true|on|false|off", text, &word);
+    bool is_on = is_word && word < 2;
+    if (is_word)
+        text = is_on ? MOON_STR("on") : MOON_STR("");
     while (text.len > 0 && err == MOON_OK) {
         struct moon_str item = moon_str_trim(moon_str_cut(text, ',', &text));
         if (item.len == 0 || has_control(item))
             err = expected(why, "a list of words", "");
-        else if (info->kind == MOON_CONFIG_KIND_NETS && !is_net(item))
-            err = expected(why,
-                           "addresses, CIDR blocks (10.0.0.0/8, ::1) or "
-                           "\"unix\"",
-                           "");
-        else if (info->kind == MOON_CONFIG_KIND_ADDRS)
+        else if (!is_on)
             err = check_address(item, why);
         if (err == MOON_OK)
             err = list_add(&list, item);
@@ -348,6 +328,23 @@ static enum moon_err parse_list(const struct moon_config_info *info,
     }
     list_clear(field);
     *field = list;
+    return MOON_OK;
+}
+
+static enum moon_err parse_nets(struct moon_str text, struct moon_nets *field,
+                                struct moon_buf *why)
+{
+    struct moon_nets nets = {0};
+    enum moon_err err = MOON_OK;
+    while (text.len > 0 && err == MOON_OK)
+        err = moon_nets_add(&nets,
+                            moon_str_trim(moon_str_cut(text, ',', &text)), why);
+    if (err != MOON_OK) {
+        moon_nets_deinit(&nets);
+        return err;
+    }
+    moon_nets_deinit(field);
+    *field = nets;
     return MOON_OK;
 }
 
@@ -441,8 +438,9 @@ enum moon_err moon_config_value_parse(const struct moon_config_info *info,
     case MOON_CONFIG_KIND_JSON:
         return parse_text(info, text, field, why);
     case MOON_CONFIG_KIND_ADDRS:
+        return parse_addresses(info, text, field, why);
     case MOON_CONFIG_KIND_NETS:
-        return parse_list(info, text, field, why);
+        return parse_nets(text, field, why);
     case MOON_CONFIG_KIND_DICTS:
         return parse_dicts(text, field, why);
     }
@@ -471,9 +469,11 @@ static void print_number(const struct moon_config_info *info, uint64_t value,
     moon_buf_addz(out, textz);
 }
 
-static void print_list(const struct moon_config_list *list,
+static void print_list(const struct moon_config_list *list, const char *emptyz,
                        struct moon_buf *out)
 {
+    if (list->count == 0)
+        moon_buf_addz(out, emptyz);
     for (uint32_t i = 0; i < list->count; i++) {
         if (i > 0)
             moon_buf_add_char(out, ',');
@@ -528,8 +528,10 @@ void moon_config_value_print(const struct moon_config_info *info,
         moon_buf_addz(out, *(char *const *)field);
         break;
     case MOON_CONFIG_KIND_ADDRS:
+        print_list(field, info->allowedz[0] != '\0' ? "off" : "", out);
+        break;
     case MOON_CONFIG_KIND_NETS:
-        print_list(field, out);
+        moon_nets_print(field, out);
         break;
     case MOON_CONFIG_KIND_DICTS:
         print_dicts(field, out);
@@ -548,8 +550,10 @@ void moon_config_value_clear(const struct moon_config_info *info, void *field)
         *(char **)field = NULL;
         break;
     case MOON_CONFIG_KIND_ADDRS:
-    case MOON_CONFIG_KIND_NETS:
         list_clear(field);
+        break;
+    case MOON_CONFIG_KIND_NETS:
+        moon_nets_deinit(field);
         break;
     case MOON_CONFIG_KIND_DICTS:
         dicts_clear(field);
@@ -578,6 +582,8 @@ void moon_config_describe(uint32_t index, struct moon_buf *out)
     };
     const struct moon_config_info *info = &moon_config_infos[index];
     moon_buf_addz(out, texts[info->kind]);
+    if (info->kind == MOON_CONFIG_KIND_ADDRS && info->allowedz[0] != '\0')
+        moon_buf_addz(out, ", ");
     if (strcmp(info->allowedz, "secret") == 0)
         moon_buf_printf(out, " of at least %d characters", MOON_SECRET_MIN);
     else if (info->kind != MOON_CONFIG_KIND_STRING)

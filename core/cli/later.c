@@ -28,7 +28,5 @@ static int run(const struct moon_command *command, int argc, char **argv)
         .run = run,                                          \
     }
 
-LATER(nginx, "--upstream ADDR[*WEIGHT],...",
-      "Print an nginx configuration for a set of nodes");
 LATER(cluster, "[APP] --size N", "Run several nodes and nginx on this machine");
 LATER(new, "DIR", "Start a new application");

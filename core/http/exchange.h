@@ -13,8 +13,8 @@
 #define MOON_HTTP_EXCHANGE_H
 
 #include "http/app.h"
+#include "http/client.h"
 #include "http/http_in.h"
-#include "http/peer.h"
 #include "http/response.h"
 
 struct moon_conn;
@@ -79,7 +79,7 @@ struct moon_request_body {
     int fd;                 /* owned: spooled to an unlinked file, or -1 */
 };
 
-enum { MOON_REQUEST_ID_MAX = 128 };
+enum { MOON_REQUEST_ID_TEXT = 32 };
 
 struct moon_exchange {
     /* who holds it */
@@ -106,12 +106,13 @@ struct moon_exchange {
     struct moon_match match;
     struct moon_str path; /* normalised */
 
-    /* identity, after the trusted-proxy rule; ip is made when asked for, by
-     * moon_exchange_ip */
+    /* identity: the other end of the connection, and what is found out with
+     * moon_exchange_client */
     struct moon_peer peer;
-    struct moon_str ip, scheme, host, request_id;
-    char ip_text[MOON_IP_TEXT];
-    char request_id_text[MOON_REQUEST_ID_MAX];
+    const struct moon_trust *trust; /* NULL: of no proxy */
+    struct moon_client client;
+    struct moon_str request_id; /* made here, or a trusted proxy's */
+    char request_id_text[MOON_REQUEST_ID_TEXT];
 
     /* the application's */
     struct moon_task *task;            /* the task that runs it now; vm's */
@@ -131,12 +132,23 @@ struct moon_exchange {
     struct moon_exchange *prev, *next; /* all live ones, for status */
 };
 
+/* Whose request it is, after the trusted-proxy rule. */
+static inline const struct moon_client *moon_exchange_client(
+    struct moon_exchange *x)
+{
+    if (!x->client.known)
+        moon_client_find(x);
+    return &x->client;
+}
+
 /* The client's address as text. */
 static inline struct moon_str moon_exchange_ip(struct moon_exchange *x)
 {
-    if (x->ip.ptr == NULL)
-        x->ip = moon_peer_ip(&x->peer, x->ip_text);
-    return x->ip;
+    (void)moon_exchange_client(x);
+    struct moon_client *client = &x->client;
+    if (client->ip.ptr == NULL)
+        client->ip = moon_peer_ip(&client->from, client->ip_text);
+    return client->ip;
 }
 
 #endif

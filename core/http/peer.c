@@ -21,6 +21,32 @@ void moon_peer_set(struct moon_peer *peer, const struct sockaddr *sa)
     }
 }
 
+bool moon_peer_parse_ip(int family, struct moon_str text, struct moon_peer *out)
+{
+    char textz[INET6_ADDRSTRLEN];
+    if (text.len == 0 || text.len >= sizeof(textz) ||
+        memchr(text.ptr, '\0', text.len) != NULL)
+        return false;
+    memcpy(textz, text.ptr, text.len);
+    textz[text.len] = '\0';
+    out->family = (uint8_t)family;
+    return inet_pton(family, textz, out->addr) == 1;
+}
+
+bool moon_peer_parse_port(struct moon_str text, uint16_t *port)
+{
+    unsigned number = 0;
+    if (text.len == 0 || text.len > 5)
+        return false;
+    for (size_t i = 0; i < text.len; i++) {
+        if (text.ptr[i] < '0' || text.ptr[i] > '9')
+            return false;
+        number = number * 10 + (unsigned)(text.ptr[i] - '0');
+    }
+    *port = (uint16_t)number;
+    return number <= UINT16_MAX;
+}
+
 struct moon_str moon_peer_ip(const struct moon_peer *peer,
                              char text[MOON_IP_TEXT])
 {

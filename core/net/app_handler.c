@@ -68,7 +68,7 @@ static void enter_generation(struct moon_app_handler *handler,
     x->scope = 0;
     x->chain = MOON_NO_CHAIN;
     x->auto_status = 0;
-    x->host = moon_request_str(&x->req, x->req.host);
+    x->trust = &generation->trust;
 }
 
 /* Route and scope of the request; MOON_EPROTO for a path that is none. */
@@ -313,5 +313,6 @@ void moon_app_server_config(const struct moon_config *config,
         .max_connections = config->max_connections,
         .keepalive_requests = config->keepalive_requests,
         .temp_dirz = config->temp_dirz,
+        .trusted_proxies = &config->trusted_proxies,
     };
 }

@@ -70,6 +70,9 @@ static void update_wait(struct moon_conn *conn)
     if (conn->blocked) {
         wait = MOON_WAIT_WRITE;
         ms = config->write_timeout_ms;
+    } else if (MOON_UNLIKELY(conn->preface)) {
+        wait = MOON_WAIT_PREFACE;
+        ms = config->header_timeout_ms;
     } else if (n == NULL) {
         wait = MOON_WAIT_IDLE;
         ms = conn->requests == 0      ? config->header_timeout_ms
@@ -161,6 +164,21 @@ static void on_hangup(struct moon_conn *conn)
     moon_conn_probe(conn);
 }
 
+/* What comes before the first request, and after the last. */
+static void on_special(struct moon_conn *conn, int events)
+{
+    if (conn->lingering) {
+        moon_conn_linger_read(conn);
+        return;
+    }
+    conn->server->now_ns = moon_clock_ns();
+    conn->active = true;
+    if (events & (UV_READABLE | UV_DISCONNECT))
+        moon_preface_read(conn);
+    conn->active = false;
+    moon_conn_settle(conn);
+}
+
 static void on_poll(uv_poll_t *handle, int status, int events)
 {
     struct moon_conn *conn = MOON_CONTAINER(handle, struct moon_conn, poll);
@@ -171,8 +189,8 @@ static void on_poll(uv_poll_t *handle, int status, int events)
         moon_conn_close(conn);
         return;
     }
-    if (MOON_UNLIKELY(conn->lingering)) {
-        moon_conn_linger_read(conn);
+    if (MOON_UNLIKELY(conn->lingering || conn->preface)) {
+        on_special(conn, events);
         return;
     }
     server->now_ns = moon_clock_ns();
@@ -273,9 +291,21 @@ void moon_conn_on_timer(struct moon_conn *conn)
     moon_conn_close(conn);
 }
 
-void moon_conn_open(struct moon_server *server, int fd,
+void moon_conn_set_trust(struct moon_conn *conn)
+{
+    struct moon_peer *peer = &conn->peer;
+    const struct moon_nets *nets = conn->server->config.trusted_proxies;
+    if (peer->trust == MOON_PEER_VEILED)
+        return;
+    bool trusted =
+        nets != NULL && moon_nets_contain(nets, peer->family, peer->addr);
+    peer->trust = trusted ? MOON_PEER_TRUSTED : MOON_PEER_STRANGER;
+}
+
+void moon_conn_open(const struct moon_listener *listener, int fd,
                     const struct sockaddr *peer)
 {
+    struct moon_server *server = listener->server;
     struct moon_conn *conn = calloc(1, sizeof(*conn));
     if (conn == NULL || uv_poll_init(server->loop, &conn->poll, fd) != 0) {
         free(conn);
@@ -286,6 +316,10 @@ void moon_conn_open(struct moon_server *server, int fd,
     conn->fd = fd;
     conn->keep = true;
     moon_peer_set(&conn->peer, peer);
+    moon_conn_set_trust(conn);
+    conn->preface = listener->proxy_protocol;
+    if (conn->preface && !moon_preface_allowed(server, &conn->peer))
+        conn->broken = true; /* settle closes it */
     moon_timer_init(&conn->timer, MOON_TIMER_CONN);
     conn->next = server->conns;
     if (conn->next != NULL)

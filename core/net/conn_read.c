@@ -316,7 +316,7 @@ static struct moon_inbuf *make_room(struct moon_conn *conn)
     return in;
 }
 
-static ssize_t read_fd(struct moon_conn *conn, char *to, size_t len)
+ssize_t moon_conn_read_fd(struct moon_conn *conn, char *to, size_t len)
 {
     ssize_t n;
     do {
@@ -364,7 +364,8 @@ static void on_eof(struct moon_conn *conn)
 static void read_body(struct moon_conn *conn, struct moon_netx *n)
 {
     struct moon_server *server = conn->server;
-    ssize_t got = read_fd(conn, server->scratch, sizeof(server->scratch));
+    ssize_t got =
+        moon_conn_read_fd(conn, server->scratch, sizeof(server->scratch));
     if (got < 0)
         return;
     size_t used = 0;
@@ -413,7 +414,8 @@ void moon_conn_read(struct moon_conn *conn)
             conn->broken = true;
             return;
         }
-        ssize_t got = read_fd(conn, in->bytes + in->end, in->cap - in->end);
+        ssize_t got =
+            moon_conn_read_fd(conn, in->bytes + in->end, in->cap - in->end);
         if (got > 0) {
             in->end += (uint32_t)got;
             if (body)
@@ -428,7 +430,8 @@ void moon_conn_read(struct moon_conn *conn)
 void moon_conn_linger_read(struct moon_conn *conn)
 {
     struct moon_server *server = conn->server;
-    ssize_t got = read_fd(conn, server->scratch, sizeof(server->scratch));
+    ssize_t got =
+        moon_conn_read_fd(conn, server->scratch, sizeof(server->scratch));
     uint32_t now = (uint32_t)uv_now(server->loop);
     if (conn->eof || conn->broken || (int32_t)(now - conn->linger_until) >= 0)
         moon_conn_close(conn);

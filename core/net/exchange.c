@@ -78,8 +78,9 @@ static void netx_reset(struct moon_netx *n, struct moon_conn *conn)
     x->match.owner = MOON_NO_ROUTE;
     x->match.slash_sibling = false;
     x->match.param_count = 0;
-    x->path = x->ip = x->host = x->request_id = MOON_STR_NONE;
-    x->scheme = MOON_STR("http");
+    x->trust = NULL;
+    x->client.known = false;
+    x->path = x->request_id = MOON_STR_NONE;
     x->task = NULL;
     x->session = NULL;
     x->client_gone = false;

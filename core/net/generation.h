@@ -8,6 +8,7 @@
 
 #include "base/archive.h"
 #include "base/config.h"
+#include "http/client.h"
 #include "vm/vm.h"
 
 struct moon_generation {
@@ -15,10 +16,23 @@ struct moon_generation {
     struct moon_vm *vm;         /* owned */
     struct moon_archive *files; /* a reference */
     struct moon_config *config; /* owned */
+    struct moon_trust trust;    /* what `config` says of proxies */
     uint32_t exchanges;         /* that run on it */
     uint64_t limited;           /* requests that a limit refused in C */
     void (*on_unused)(void *ctx, struct moon_generation *generation);
     void *ctx; /* of on_unused; called when `exchanges` falls to 0 */
 };
+
+/* `complained` as in struct moon_trust. */
+static inline void moon_generation_set_trust(struct moon_generation *generation,
+                                             _Atomic uint64_t *complained)
+{
+    generation->trust = (struct moon_trust){
+        .proxies = &generation->config->trusted_proxies,
+        .rfc7239 = generation->config->forwarded == MOON_FORWARDED_RFC7239,
+        .generation = generation->number,
+        .complained = complained,
+    };
+}
 
 #endif

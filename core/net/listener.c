@@ -103,17 +103,18 @@ static void out_of_files(struct moon_server *server, int error)
 }
 
 /* False when there is nothing (more) to accept. */
-static bool accept_one(struct moon_server *server, int fd)
+static bool accept_one(const struct moon_listener *l)
 {
+    struct moon_server *server = l->server;
     union {
         struct sockaddr sa;
         struct sockaddr_storage room;
     } peer;
     socklen_t len = sizeof(peer);
     peer.room.ss_family = AF_UNIX;
-    int conn = accept4(fd, &peer.sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int conn = accept4(l->fd, &peer.sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (conn >= 0) {
-        moon_conn_open(server, conn, &peer.sa);
+        moon_conn_open(l, conn, &peer.sa);
         return true;
     }
     if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
@@ -143,7 +144,7 @@ static void on_connect(uv_poll_t *handle, int status, int events)
         pause_for(server, SHARE_PAUSE_MS);
         return;
     }
-    accept_one(server, l->fd);
+    accept_one(l);
 }
 
 static void on_closed(uv_handle_t *handle)
@@ -156,7 +157,8 @@ static void on_closed(uv_handle_t *handle)
     moon_server_one_less(server);
 }
 
-enum moon_err moon_server_listen(struct moon_server *server, int fd)
+enum moon_err moon_server_listen(struct moon_server *server, int fd,
+                                 bool proxy_protocol)
 {
     struct moon_listener *l = calloc(1, sizeof(*l));
     if (l == NULL)
@@ -173,6 +175,7 @@ enum moon_err moon_server_listen(struct moon_server *server, int fd)
     server->open_handles++;
     l->server = server;
     l->fd = fd;
+    l->proxy_protocol = proxy_protocol;
     l->next = server->listeners;
     server->listeners = l;
     update(server);
@@ -187,7 +190,7 @@ void moon_listener_close_all(struct moon_server *server, bool drain_queue)
         struct moon_listener *l = list;
         list = l->next;
         if (drain_queue) {
-            while (accept_one(server, l->fd))
+            while (accept_one(l))
                 continue;
         }
         uv_poll_stop(&l->poll);

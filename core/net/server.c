@@ -78,6 +78,8 @@ void moon_server_configure(struct moon_server *server,
                            const struct moon_server_config *config)
 {
     server->config = *config;
+    for (struct moon_conn *c = server->conns; c != NULL; c = c->next)
+        moon_conn_set_trust(c);
     moon_listener_share(server);
 }
 

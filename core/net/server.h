@@ -45,7 +45,8 @@ struct moon_server_config {
         keepalive_timeout_ms;
     uint64_t body_buffer_bytes, body_memory_bytes;
     uint32_t max_connections, keepalive_requests;
-    const char *temp_dirz; /* borrowed */
+    const char *temp_dirz;                   /* borrowed */
+    const struct moon_nets *trusted_proxies; /* borrowed; NULL: none */
 };
 
 /* Fair sharing of connections: how many each worker holds, in shared memory.
@@ -59,15 +60,18 @@ struct moon_accept_share {
 MOON_MUST_CHECK struct moon_server *moon_server_create(
     uv_loop_t *loop, const struct moon_handler *handler,
     const struct moon_server_config *config);
-/* New connections and requests use it from now on (a reload). */
+/* New connections and requests use it from now on (a reload); old connections,
+ * too, are trusted or not by it. */
 void moon_server_configure(struct moon_server *server,
                            const struct moon_server_config *config);
 void moon_server_set_share(struct moon_server *server,
                            const struct moon_accept_share *share);
 
-/* Starts to accept on a listening socket, borrowed until stop_accepting. */
+/* Starts to accept on a listening socket, borrowed until stop_accepting. With
+ * `proxy_protocol` every connection begins with a PROXY header of a trusted
+ * peer, whose client then is the peer in everything else; others are closed. */
 MOON_MUST_CHECK enum moon_err moon_server_listen(struct moon_server *server,
-                                                 int fd);
+                                                 int fd, bool proxy_protocol);
 /* Accepts until the queue is empty, then no more (drain). */
 void moon_server_stop_accepting(struct moon_server *server);
 /* From now on every answer says Connection: close; idle connections end when

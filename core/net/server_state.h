@@ -81,6 +81,7 @@ struct moon_netx {
 
 enum moon_wait {
     MOON_WAIT_NONE,
+    MOON_WAIT_PREFACE,
     MOON_WAIT_IDLE,
     MOON_WAIT_HEAD,
     MOON_WAIT_BODY,
@@ -113,6 +114,7 @@ struct moon_conn {
     bool quiet : 1;   /* input came that nobody wants now: do not poll it */
     bool urgent : 1;  /* out-of-band data: do not poll for it */
     bool blocked : 1; /* the kernel takes no more output */
+    bool preface : 1; /* a PROXY header comes first */
     bool lingering : 1;
     bool needs_linger : 1;
     bool reset : 1; /* close so that the client knows it was cut off */
@@ -129,6 +131,7 @@ struct moon_listener {
     struct moon_server *server;
     int fd; /* borrowed */
     bool polling;
+    bool proxy_protocol;
 };
 
 struct moon_server {
@@ -142,7 +145,8 @@ struct moon_server {
     uv_timer_t accept_timer;
     bool accept_paused; /* accept_timer runs */
     bool accept_full;   /* max_connections */
-    uint64_t emfile_logged_ms;
+    uint64_t emfile_logged_ms, preface_logged_ms;
+    uint32_t preface_unlogged;
 
     struct moon_conn *conns;
     struct moon_exchange *exchanges; /* newest first */
@@ -202,8 +206,11 @@ void moon_inbuf_drop(struct moon_server *server, struct moon_inbuf *in);
 void moon_inbuf_free_pool(struct moon_server *server);
 
 /* conn.c */
-void moon_conn_open(struct moon_server *server, int fd,
+void moon_conn_open(const struct moon_listener *listener, int fd,
                     const struct sockaddr *peer);
+/* Whether the peer is one of the trusted proxies, by the configuration that
+ * holds now. */
+void moon_conn_set_trust(struct moon_conn *conn);
 /* Closes at once. Tells the application and ends the exchanges. */
 void moon_conn_close(struct moon_conn *conn);
 /* Something changed: settle before the loop sleeps. Nothing to do while the
@@ -221,6 +228,9 @@ void moon_conn_set_wait(struct moon_conn *conn, enum moon_wait wait,
 /* conn_read.c */
 bool moon_conn_wants_input(const struct moon_conn *conn);
 void moon_conn_read(struct moon_conn *conn);
+/* Up to `len` bytes; -1 when there are none (now, or any more: then eof or
+ * broken is set). */
+ssize_t moon_conn_read_fd(struct moon_conn *conn, char *to, size_t len);
 void moon_conn_linger_read(struct moon_conn *conn);
 /* Works off what has been read: heads, bodies, runs requests. */
 void moon_conn_run_input(struct moon_conn *conn);
@@ -228,6 +238,13 @@ void moon_conn_run_input(struct moon_conn *conn);
  * one that is being answered. */
 void moon_conn_refuse(struct moon_conn *conn, struct moon_netx *n, int status,
                       const char *why);
+
+/* conn_preface.c */
+/* May this peer speak the PROXY protocol? Says so in the log if not. */
+bool moon_preface_allowed(struct moon_server *server,
+                          const struct moon_peer *peer);
+/* Reads the PROXY header; what follows it is the first request. */
+void moon_preface_read(struct moon_conn *conn);
 
 /* conn_body.c */
 /* Takes pieces of a request's body; ctx is the moon_netx. */

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "http/token.h"
 
 #include <stdio.h>
 #include <time.h>
@@ -32,20 +33,44 @@ static void make_id(struct moon_exchange *x)
     x->request_id = moon_str(x->request_id_text, 32);
 }
 
-static enum moon_err add_request_id(struct moon_exchange *x)
+static const struct moon_request_id *id_settings(const struct moon_exchange *x)
 {
-    struct moon_str header = MOON_STR("X-Request-Id");
     const struct moon_scope *scope = scope_at(x->app_table, x->scope);
     while (scope != NULL && !scope->request_id.set)
         scope = scope_at(x->app_table, scope->parent);
-    if (scope != NULL) {
-        const struct moon_request_id *set = &scope->request_id;
-        if (set->off || moon_app_skips(&set->skip, x->path))
-            return MOON_OK;
-        if (set->header.len > 0)
-            header = set->header;
+    return scope == NULL ? NULL : &scope->request_id;
+}
+
+static struct moon_str id_header(const struct moon_request_id *set)
+{
+    return set != NULL && set->header.len > 0 ? set->header
+                                              : MOON_STR("X-Request-Id");
+}
+
+/* The id that a trusted proxy gave it. Longer or odd ones would end up in logs
+ * and commands; shorter ones are hardly unique. */
+static MOON_COLD bool take_id(struct moon_exchange *x)
+{
+    struct moon_str id;
+    if (!moon_request_header(&x->req, id_header(id_settings(x)), 0, &id) ||
+        id.len < 8 || id.len > 128)
+        return false;
+    for (size_t i = 0; i < id.len; i++) {
+        /* ALPHA, DIGIT, ".", "_" and "-": unreserved but for "~". */
+        if (!moon_char_is(id.ptr[i], MOON_CHAR_UNRESERVED) || id.ptr[i] == '~')
+            return false;
     }
-    return moon_response_add_static(&x->res, &x->arena, header, x->request_id);
+    x->request_id = id;
+    return true;
+}
+
+static enum moon_err add_request_id(struct moon_exchange *x)
+{
+    const struct moon_request_id *set = id_settings(x);
+    if (set != NULL && (set->off || moon_app_skips(&set->skip, x->path)))
+        return MOON_OK;
+    return moon_response_add_static(&x->res, &x->arena, id_header(set),
+                                    x->request_id);
 }
 
 static enum moon_err add_one(struct moon_exchange *x, struct moon_str name,
@@ -54,6 +79,11 @@ static enum moon_err add_one(struct moon_exchange *x, struct moon_str name,
     return value.len == 0
                ? MOON_OK
                : moon_response_add_static(&x->res, &x->arena, name, value);
+}
+
+static MOON_COLD bool is_https(struct moon_exchange *x)
+{
+    return moon_str_eq(moon_exchange_client(x)->scheme, MOON_STR("https"));
 }
 
 static enum moon_err add_security(struct moon_exchange *x)
@@ -71,7 +101,7 @@ static enum moon_err add_security(struct moon_exchange *x)
                       MOON_STR("strict-origin-when-cross-origin"));
     if (err == MOON_OK)
         err = add_one(x, MOON_STR("Content-Security-Policy"), set->csp);
-    if (err == MOON_OK && moon_str_eq(x->scheme, MOON_STR("https")))
+    if (err == MOON_OK && set->hsts.len > 0 && is_https(x))
         err = add_one(x, MOON_STR("Strict-Transport-Security"), set->hsts);
     if (err == MOON_OK)
         err = add_one(x, MOON_STR("X-Frame-Options"), set->frame);
@@ -124,7 +154,8 @@ static enum moon_err add_cors(struct moon_exchange *x)
 
 enum moon_err moon_stages_begin(struct moon_exchange *x)
 {
-    make_id(x);
+    if (MOON_LIKELY(x->peer.trust != MOON_PEER_TRUSTED) || !take_id(x))
+        make_id(x);
     enum moon_err err = add_request_id(x);
     if (err == MOON_OK)
         err = add_security(x);

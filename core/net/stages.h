@@ -7,7 +7,8 @@
 #include "base/config.h"
 #include "http/exchange.h"
 
-/* Makes the request id (128 random bits, 32 hex digits) and sets the response
+/* Makes the request id (128 random bits, 32 hex digits), or takes the one of a
+ * trusted proxy ([A-Za-z0-9._-]{8,128}), and sets the response
  * headers that do not depend on the answer. Scope and path must be set. */
 MOON_MUST_CHECK enum moon_err moon_stages_begin(struct moon_exchange *x);
 

@@ -514,7 +514,7 @@ enum moon_err moon_admin_open(struct moon_master *master,
     admin->server = moon_server_create(&master->loop, &handler, &config);
     if (admin->server == NULL)
         return MOON_ENOMEM;
-    return moon_server_listen(admin->server, admin->fd);
+    return moon_server_listen(admin->server, admin->fd, false);
 }
 
 bool moon_admin_is_busy(struct moon_master *master)

@@ -262,6 +262,7 @@ static struct gen *add_gen(struct moon_generations *list,
     gen->base.number = release->generation;
     gen->base.files = release->archive;
     gen->base.config = release->config;
+    moon_generation_set_trust(&gen->base, list->o.complained);
     gen->base.on_unused = on_unused;
     gen->base.ctx = gen;
     gen->timer.data = gen;

@@ -24,6 +24,7 @@ struct moon_generations_options {
     const char *app_filez, *nodez;
     uint32_t worker_id, worker_count;
     bool dev;
+    _Atomic uint64_t *complained; /* see http/client.h */
     /* A vote: the generation of transaction `txn` is ready, or not and why. */
     void (*voted)(void *ctx, uint64_t txn, bool ok, struct moon_str error);
     /* Something ended; counts have changed. */

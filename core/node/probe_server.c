@@ -65,9 +65,12 @@ static void on_head(void *ctx, struct moon_exchange *x)
     struct moon_str value;
     if (take_field(&x->req, MOON_STR("moonshine-test-peer"), &value))
         set_peer(&x->peer, value);
-    if (take_field(&x->req, MOON_STR("moonshine-test-scheme"), &value) &&
-        moon_str_eq(value, MOON_STR("https")))
-        x->scheme = MOON_STR("https");
+    bool https =
+        take_field(&x->req, MOON_STR("moonshine-test-scheme"), &value) &&
+        moon_str_eq(value, MOON_STR("https"));
+    (void)moon_exchange_client(x); /* found now, so that it stays as set here */
+    if (https)
+        x->client.scheme = MOON_STR("https");
     app_ops->on_head(ctx, x);
 }
 
@@ -90,6 +93,7 @@ enum moon_err moon_probe_server_start(int fd, struct moon_vm *vm,
     moon_app_handler_set_generation(handler, &generation);
     struct moon_server_config settings;
     moon_app_server_config(config, &settings);
+    settings.trusted_proxies = NULL;
     static struct moon_handler ops;
     app_ops = moon_app_handler_ops(handler);
     ops = *app_ops;
@@ -99,5 +103,5 @@ enum moon_err moon_probe_server_start(int fd, struct moon_vm *vm,
         moon_app_handler_destroy(handler);
         return MOON_ENOMEM;
     }
-    return moon_server_listen(server, fd);
+    return moon_server_listen(server, fd, false);
 }

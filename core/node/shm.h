@@ -82,6 +82,7 @@ struct moon_shm {
     _Atomic uint32_t workers;    /* how many there should be */
     _Atomic uint32_t stored;     /* a worker has seen the session store up */
     _Atomic uint64_t generation; /* committed */
+    _Atomic uint64_t complained; /* of an unknown proxy, see http/client.h */
     _Atomic uint64_t reloads, reloads_failed, rollbacks, restarts, kills;
     struct moon_worker_slot slots[];
 };

@@ -93,7 +93,8 @@ static void start_serving(struct moon_worker *worker)
         (void)close(worker->o->broken_facts_fd);
     for (uint32_t i = 0; i < worker->o->listen_count; i++) {
         enum moon_err err =
-            moon_server_listen(worker->server, worker->o->listen_fds[i]);
+            moon_server_listen(worker->server, worker->o->listen_fds[i],
+                               moon_config_is_proxied(worker->o->fixed, i));
         if (err != MOON_OK) {
             moon_log(MOON_LOG_ERROR, "cannot accept connections: %s",
                      moon_err_text(err));
@@ -387,6 +388,7 @@ static void make_parts(struct moon_worker *worker)
             .worker_id = o->slot + 1,
             .worker_count = o->worker_count,
             .dev = o->dev,
+            .complained = &o->shm->complained,
             .voted = on_vote,
             .changed = on_change,
             .ctx = worker});

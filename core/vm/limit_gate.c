@@ -38,10 +38,10 @@ struct moon_limit *moon_limit_set_add(struct moon_limit_set *set,
 
 /* ---- who ---- */
 
-static struct moon_str address_of(const struct moon_exchange *x)
+static struct moon_str address_of(struct moon_exchange *x)
 {
     static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
-    const struct moon_peer *peer = &x->peer;
+    const struct moon_peer *peer = &moon_exchange_client(x)->from;
     const char *bytes = (const char *)peer->addr;
     if (peer->family == AF_INET)
         return moon_str(bytes, 4);
@@ -53,7 +53,7 @@ static struct moon_str address_of(const struct moon_exchange *x)
 }
 
 /* By what a limit counts this request; ptr NULL: it does not. */
-static struct moon_str key_of(const struct moon_exchange *x,
+static struct moon_str key_of(struct moon_exchange *x,
                               const struct moon_limit *limit)
 {
     struct moon_str value;

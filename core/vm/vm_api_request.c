@@ -46,9 +46,9 @@ static struct moon_str text_of(struct moon_exchange *x, int what)
     case TEXT_IP:
         return moon_exchange_ip(x);
     case TEXT_SCHEME:
-        return x->scheme;
+        return moon_exchange_client(x)->scheme;
     case TEXT_HOST:
-        return x->host;
+        return moon_exchange_client(x)->host;
     default:
         return MOON_STR_NONE;
     }

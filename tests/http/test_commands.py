@@ -40,7 +40,7 @@ def test_help_lists_every_configuration_key():
     assert "; default: 250ms" in done.stdout
 
 
-@pytest.mark.parametrize("name", ["nginx", "cluster", "new"])
+@pytest.mark.parametrize("name", ["cluster", "new"])
 def test_commands_to_come_say_so(name):
     done = command(name)
     assert done.returncode == 2

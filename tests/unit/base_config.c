@@ -112,6 +112,8 @@ static void good_values(void **state)
         {"log.level", "DEBUG", "debug"},
         {"log.access", "false", "off"},
         {"proxy_protocol", "on", "on"},
+        {"proxy_protocol", ":8080, unix:/a", ":8080,unix:/a"},
+        {"proxy_protocol", "false", "off"},
         {"session.cookie.secure", "true", "on"},
         {"listen", ":8080, unix:/run/x.sock", ":8080,unix:/run/x.sock"},
         {"trusted_proxies", "10.0.0.0/8, ::1,unix", "10.0.0.0/8,::1,unix"},
@@ -150,8 +152,11 @@ static void errors_say_where_and_what(void **state)
         {"header_limit", "1", "of 256..16m"},
         {"log.level", "loud", "expected debug, info, warn or error"},
         {"log.access", "maybe", "expected true or false"},
-        {"trusted_proxies", "10.0.0.0/33", "CIDR"},
-        {"trusted_proxies", "example.com", "CIDR"},
+        {"trusted_proxies", "::1,10.0.0.0/33,unix", "\"10.0.0.0/33\" has a"},
+        {"trusted_proxies", "example.com", "\"example.com\" is no address"},
+        {"trusted_proxies", "::1,,unix", "\"\" is no address"},
+        {"proxy_protocol", "yes", "\"yes\" is not an address"},
+        {"forwarded", "both", "expected x-forwarded or rfc7239"},
         {"listen", ":1,,:2", "expected a list"},
         {"listen", ":1,foo", "is not an address: it has no port"},
         {"admin", "unix:rel", "absolute path"},
@@ -401,6 +406,7 @@ static void rules_between_keys(void **state)
     static const char *const cases[][3] = {
         {"listen", "", "listen is empty"},
         {"listen", ":1,:1", "twice"},
+        {"proxy_protocol", "on", "proxy_protocol needs trusted_proxies"},
         {"admin", "127.0.0.1:9000", "admin_token"},
         {"secrets.old", "0123456789abcdef", "secrets.new"},
         {"request_memory", "1t", "memory_limit"},
@@ -412,6 +418,32 @@ static void rules_between_keys(void **state)
         assert_int_equal(moon_config_finish(config, error, sizeof(error)),
                          MOON_EINVAL);
         assert_non_null(strstr(error, cases[i][2]));
+        moon_config_destroy(config);
+    }
+}
+
+static void proxy_listeners_are_listeners(void **state)
+{
+    static const char *const cases[][2] = {
+        {":8081", NULL},
+        {"0.0.0.0:8081,unix:/run/a.sock", NULL},
+        {"on", NULL},
+        {"off", NULL},
+        {"127.0.0.1:8081", "not one of listen"},
+        {":8081,:8082", "not one of listen"},
+        {"unix:/run/b.sock", "not one of listen"},
+    };
+    (void)state;
+    for (size_t i = 0; i < MOON_COUNT(cases); i++) {
+        struct moon_config *config = create();
+        assert_int_equal(set(config, "listen", ":8080,:8081,unix:/run/a.sock"),
+                         MOON_OK);
+        assert_int_equal(set(config, "trusted_proxies", "unix"), MOON_OK);
+        assert_int_equal(set(config, "proxy_protocol", cases[i][0]), MOON_OK);
+        enum moon_err err = moon_config_finish(config, error, sizeof(error));
+        assert_int_equal(err, cases[i][1] == NULL ? MOON_OK : MOON_EINVAL);
+        if (cases[i][1] != NULL)
+            assert_non_null(strstr(error, cases[i][1]));
         moon_config_destroy(config);
     }
 }
@@ -482,6 +514,7 @@ int main(void)
         cmocka_unit_test(restart_keys),
         cmocka_unit_test(derived_defaults),
         cmocka_unit_test(rules_between_keys),
+        cmocka_unit_test(proxy_listeners_are_listeners),
         cmocka_unit_test(control_groups),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -174,7 +174,7 @@ static int setup(void **state)
     struct sockaddr *sa = (struct sockaddr *)&w.addr;
     if (bind(w.listen_fd, sa, len) != 0 || listen(w.listen_fd, 64) != 0 ||
         getsockname(w.listen_fd, sa, &len) != 0 ||
-        moon_server_listen(w.server, w.listen_fd) != MOON_OK)
+        moon_server_listen(w.server, w.listen_fd, false) != MOON_OK)
         return -1;
     *state = &w;
     return 0;
