@@ -28,5 +28,4 @@ static int run(const struct moon_command *command, int argc, char **argv)
         .run = run,                                          \
     }
 
-LATER(cluster, "[APP] --size N", "Run several nodes and nginx on this machine");
 LATER(new, "DIR", "Start a new application");
