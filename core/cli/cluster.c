@@ -49,7 +49,7 @@ static int take(void *ctx, struct moon_app_args *app,
                 const struct moon_args *args, bool is_word)
 {
     struct cluster_args *cluster = ctx;
-    struct moon_str text = moon_strz(args->textz == NULL ? "" : args->textz);
+    struct moon_str text = moon_strz(args->textz);
     struct moon_buf why = {0};
     if (is_word) {
         app->options.appz = args->textz;
@@ -115,7 +115,7 @@ static int serve(const struct moon_command *command,
                  const struct moon_config *config)
 {
     static struct node_args args;
-    char program[PATH_MAX];
+    static char program[PATH_MAX];
     struct moon_buf why = {0};
     ssize_t n = readlink("/proc/self/exe", program, sizeof(program) - 1);
     if (n < 0)

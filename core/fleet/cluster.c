@@ -282,18 +282,20 @@ static void reap(void)
 static void reload_all(void)
 {
     struct moon_cluster_child child = {.namez = "reload"};
-    char names[MOON_CLUSTER_MAX * MOON_TARGET_NAME] = "";
-    for (uint32_t i = 0; i < cluster.o->size; i++) {
-        if (i > 0)
-            (void)strcat(names, ",");
-        (void)strcat(names, cluster.members[i].child.namez);
-    }
+    struct moon_buf names = {0};
+    for (uint32_t i = 0; i < cluster.o->size; i++)
+        moon_buf_printf(&names, "%s%s", i > 0 ? "," : "",
+                        cluster.members[i].child.namez);
+    moon_buf_add_char(&names, '\0');
+    if (names.failed)
+        return;
     const char *const argv[] = {
-        cluster.o->programz, "reload", "--run-dir", cluster.o->run_dirz,
-        "--nodes",           names,    NULL};
+        cluster.o->programz, "reload",  "--run-dir", cluster.o->run_dirz,
+        "--nodes",           names.ptr, NULL};
     moon_cluster_say(&cluster, "SIGUSR1: reloading the nodes");
     if (!moon_cluster_spawn(&child, argv, SIGTERM))
         moon_cluster_say(&cluster, "cannot reload: %s", strerror(errno));
+    moon_buf_deinit(&names);
     cluster.lines = 0; /* it prints where the table was */
 }
 
