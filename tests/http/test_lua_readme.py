@@ -32,7 +32,7 @@ def test_example(start, tmp_path, views, source, requests):
         source = {"app.lua": source}
         for path, text in re.findall(r"```html\n<%# (\S+) %>\n(.*?)```", views, re.S):
             source[path] = text
-    if source.startswith("-- config.lua"):
+    if not views and source.startswith("-- config.lua"):
         source = {"app.lua": 'return require "moonshine".app()',
                   "config.lua": source}
     if not requests:
