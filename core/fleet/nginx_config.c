@@ -253,11 +253,13 @@ static void print_location(struct printer *p)
     moon_buf_printf(
         p->out,
         "\n"
-        "        # Another node is tried if this one cannot be reached or is "
-        "gone; a POST that\n"
-        "        # it has got is not sent again. Not http_500 or http_503: a "
-        "handler may have\n"
-        "        # run by then. Not non_idempotent: it would run twice.\n"
+        "        # For 10 s, another node is tried if this one cannot be "
+        "reached "
+        "or is gone; a POST\n"
+        "        # that it has got is not sent again. Not http_500 or "
+        "http_503: "
+        "a handler may\n"
+        "        # have run by then. Not non_idempotent: it would run twice.\n"
         "        proxy_next_upstream error timeout;\n"
         "        proxy_next_upstream_tries %u;\n"
         "        proxy_next_upstream_timeout 10s;\n"

@@ -1,7 +1,6 @@
 """How a real nginx with our configuration spreads requests over nodes."""
 
 import collections
-import socket
 import threading
 
 import pytest
@@ -86,17 +85,8 @@ def test_a_slow_node_gets_less(nodes, balance):
     assert counts["b"] > 80 and counts["c"] > 80, counts
 
 
-class ClientFrom(Client):
-    """A client of that address of this machine."""
-
-    def __init__(self, server, address):
-        self.sock = socket.create_connection(server, 20,
-                                             source_address=(address, 0))
-        self.timeout, self.pending = 20, b""
-
-
 def from_address(nginx, address):
-    with ClientFrom(nginx.address, address) as client:
+    with Client(nginx.address, source=address) as client:
         return client.get("/who").text
 
 

@@ -262,12 +262,12 @@ def nginx(shell, config, port):
     home = shell.home / "nginx"
     home.mkdir()
     config = re.sub(r"listen \d+;", f"listen 127.0.0.1:{port};",
-                    shell.translate(config))
+                    config.replace("/var/log/nginx", str(home)))
     paths = "".join(f"{kind}_temp_path {home}/{kind};\n" for kind in
                     ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     (home / "nginx.conf").write_text(
         f"daemon off; pid {home}/pid; error_log {home}/error;\n"
-        f"events {{}}\nhttp {{ access_log off;\n{paths}{config}}}\n")
+        f"events {{}}\nhttp {{\n{paths}{config}}}\n")
     shell.background.append(subprocess.Popen(
         ["nginx", "-p", str(home), "-c", str(home / "nginx.conf")],
         stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
@@ -286,16 +286,16 @@ local moonshine = require "moonshine"
 local app = moonshine.app()
 app:get("/", function(c)
     return { node = moonshine.node(), host = c:header("Host"),
-             client = c:header("X-Forwarded-For") }
+             client = c:ip() }
 end)
 return app
 '''
 
 
-@pytest.mark.parametrize("path, upstream", [
-    ("README.md", "upstream app"), ("apps/README.md", "upstream shop")])
-def test_two_nodes_behind_nginx(shell, tmp_path, path, upstream):
-    config = block(path, "nginx", upstream)
+@pytest.mark.parametrize("path, file", [
+    ("README.md", "app.conf"), ("apps/README.md", "shop.conf")])
+def test_two_nodes_behind_nginx(shell, tmp_path, path, file):
+    make = block(path, "sh", "moonshine nginx")
     nodes = block("apps/README.md", "sh", "moonshine run shop").splitlines()
     reload = block("apps/README.md", "sh", "moonshine reload --nodes")
     if shutil.which("nginx") is None:
@@ -305,15 +305,15 @@ def test_two_nodes_behind_nginx(shell, tmp_path, path, upstream):
     (tmp_path / "shop/app.lua").write_text(WHO)
     for line, port in zip(nodes, (8081, 8082)):
         shell.serve(line, port)
+    shell.run(make)
     front = free_port()
-    nginx(shell, config, front)
+    nginx(shell, (tmp_path / file).read_text(), front)
     seen = set()
-    with Client(("127.0.0.1", front)) as client:
+    with Client(("127.0.0.1", front), source="127.9.8.7") as client:
         for _ in range(8):
             answer = client.get("/").json()
             assert answer["host"] == "test.local"
-            if path != "README.md":
-                assert answer["client"] == "127.0.0.1"
+            assert answer["client"] == "127.9.8.7"
             seen.add(answer["node"])
         assert seen == {"a", "b"}
         shell.words["--settle 5s"] = "--settle 10ms"

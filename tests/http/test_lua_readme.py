@@ -11,6 +11,7 @@ README = (ROOT / "lua/README.md").read_text()
 # Maybe views, which say in a comment what they are called; code; maybe requests.
 BLOCKS = re.findall(r"((?:```html\n(?:(?!```).)*```\n)*)```lua\n(.*?)```\n"
                     r"(?:```http\n(.*?)```)?", README, re.S)
+# One that begins with "-- config.lua" is one, of an application that is empty.
 # A block that begins with the name of a spec file tests the app above it.
 SPECS = [(before[1], block[1]) for before, block in zip(BLOCKS, BLOCKS[1:])
          if block[1].startswith("-- spec/")]
@@ -31,6 +32,9 @@ def test_example(start, tmp_path, views, source, requests):
         source = {"app.lua": source}
         for path, text in re.findall(r"```html\n<%# (\S+) %>\n(.*?)```", views, re.S):
             source[path] = text
+    if not views and source.startswith("-- config.lua"):
+        source = {"app.lua": 'return require "moonshine".app()',
+                  "config.lua": source}
     if not requests:
         done = command("check", write_app(tmp_path, source))
         assert done.returncode == 0, done.stderr

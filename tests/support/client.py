@@ -49,8 +49,9 @@ class Response:
         return json.loads(self.body)
 
 
-def connect(address, timeout=DEADLINE):
-    """address: (host, port) or the path of a unix socket."""
+def connect(address, timeout=DEADLINE, source=None):
+    """address: (host, port) or the path of a unix socket. source: the address
+    of this machine to come from, as in 127.9.8.7."""
     family = socket.AF_INET
     if isinstance(address, str):
         family = socket.AF_UNIX
@@ -59,6 +60,8 @@ def connect(address, timeout=DEADLINE):
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.settimeout(timeout)
     try:
+        if source is not None:
+            sock.bind((source, 0))
         sock.connect(address)
     except BaseException:
         sock.close()
@@ -69,8 +72,8 @@ def connect(address, timeout=DEADLINE):
 
 
 class Client:
-    def __init__(self, address, timeout=DEADLINE):
-        self.sock = connect(address, timeout)
+    def __init__(self, address, timeout=DEADLINE, source=None):
+        self.sock = connect(address, timeout, source)
         self.timeout = timeout
         self.pending = b""
 
