@@ -79,16 +79,19 @@ static void print_upstream(struct printer *p)
         moon_buf_addz(out, "    # The only one: nginx never takes it out, and "
                            "has none to try instead.\n");
     else
-        moon_buf_addz(out, "    # Two failures in 10 s (refused, broken off, "
-                           "too slow; not a status) take a node\n"
-                           "    # out for 10 s.\n");
+        moon_buf_addz(out,
+                      "    # Two failures in 2 s (refused, broken off, too "
+                      "slow; not a status) take a node\n"
+                      "    # out for 2 s: restarts of one node after the other "
+                      "need a pause that long, or\n"
+                      "    # all are out at once.\n");
     for (uint32_t i = 0; i < count; i++) {
         const struct moon_nginx_server *server = &nginx->servers[i];
         moon_buf_printf(out, "    server %s", server->addressz);
         if (server->weight != 1)
             moon_buf_printf(out, " weight=%u", server->weight);
         moon_buf_addz(out,
-                      count > 1 ? " max_fails=2 fail_timeout=10s;\n" : ";\n");
+                      count > 1 ? " max_fails=2 fail_timeout=2s;\n" : ";\n");
     }
     moon_buf_addz(out, "    keepalive 32;\n"
                        "    # Shorter than the nodes' drain_idle and "
