@@ -40,13 +40,6 @@ def test_help_lists_every_configuration_key():
     assert "; default: 250ms" in done.stdout
 
 
-@pytest.mark.parametrize("name", ["cluster", "new"])
-def test_commands_to_come_say_so(name):
-    done = command(name)
-    assert done.returncode == 2
-    assert "this build does not have this command" in done.stderr
-
-
 def test_output_that_cannot_be_written_is_a_failure():
     with open("/dev/full", "w", encoding="ascii") as full:
         done = subprocess.run([BINARY, "version"], stdout=full, check=False)

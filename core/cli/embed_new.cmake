@@ -1,0 +1,15 @@
+# cmake -DOUT=file.c -DROOT=apps/new -DFILES="a;b" -P embed_new.cmake
+# Writes what `moonshine new` makes as C arrays.
+set(body "#include \"cli/skeleton.h\"\n\n")
+set(table "")
+set(number 0)
+foreach(file IN LISTS FILES)
+  file(READ "${ROOT}/${file}" hex HEX)
+  string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," hex "${hex}")
+  string(APPEND body "static const char file_${number}[] = {${hex}0x00};\n")
+  string(APPEND table "    {\"${file}\", {file_${number}, sizeof(file_${number}) - 1}},\n")
+  math(EXPR number "${number} + 1")
+endforeach()
+string(APPEND body "\nconst struct moon_skeleton_file moon_skeleton[] = {\n${table}};\n")
+string(APPEND body "const size_t moon_skeleton_count = ${number};\n")
+file(WRITE "${OUT}" "${body}")
