@@ -30,7 +30,12 @@ app:static("/assets", "public", { max_age = "1h" })
 -- What goes wrong looks like the other pages, or is JSON for programs. Nobody is
 -- told about bugs: the log says more, and so does the page of --dev.
 local function failed(c, err)
-    local message = err.status < 500 and err.message or "a fault of ours: " .. c:request_id()
+    local message = err.message
+    if err.status == 404 then
+        message = "there is no " .. c:path()
+    elseif err.status >= 500 then
+        message = "a fault of ours, " .. c:request_id()
+    end
     if c:accepts("json", "html") == "html" then
         c:render("error", { status = err.status, message = message }, err.status)
         return

@@ -6,10 +6,12 @@ local store = require "store"
 
 local app = moonshine.app()
 
--- Every failure looks the same to a client, whatever raised it.
+-- Every failure looks the same to a client, whatever raised it. What a bug says
+-- is for the log.
 app:on_error(function(c, err)
     return {
-        error = err.kind, message = err.message, details = err.details,
+        error = err.kind, details = err.details,
+        message = err.status < 500 and err.message or "see the log",
         request_id = c:request_id(),
     }, err.status
 end)
