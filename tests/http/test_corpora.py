@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 import pytest
 
 from support.client import Client, Closed, build
+from support.forms import multipart
 from support.node import ROOT
 
 FOLDER = pathlib.Path(os.environ.get("MOONSHINE_CORPORA",
@@ -32,6 +33,11 @@ end)
 app:get("/query", function(c) return { value = c:query("value") } end)
 app:get("/segment/:value", function(c) return { value = c:param("value") } end)
 app:get("/cookie", function(c) return { value = c:cookie("value") } end)
+app:post("/form", function(c) return { value = c:form("value") } end)
+app:post("/upload", function(c)
+    local file = c:upload("file") or c:fail(400, "no file")
+    return { value = file:read() }
+end)
 app:get("/header", function(c) return { value = c:header("X-Value") } end)
 app:any("/*rest", function(c) return c:body() or "" end)
 '''
@@ -205,6 +211,9 @@ def test_llhttp_split(node):
 
 # Strings: round trip, or a clean refusal where HTTP does not allow them.
 
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
 def strings():
     return json.loads((FOLDER / "strings/blns.json").read_text())
 
@@ -232,6 +241,14 @@ def test_strings(node):
                     and text == text.strip(" \t"):
                 expect("header", text, client.get(
                     "/header", {"X-Value": raw.decode("latin-1")}))
+            expect("form", text, client.request(
+                "POST", "/form", FORM, f"value={encoded}"))
+            kind, body = multipart(("value", text))
+            expect("multipart", text, client.request(
+                "POST", "/form", {"Content-Type": kind}, body))
+            kind, body = multipart(("file", text, "a.txt"))
+            expect("upload", text, client.request(
+                "POST", "/upload", {"Content-Type": kind}, body))
             plain = quote_from_bytes(raw, safe="")
             cookie = client.get("/cookie", {"Cookie": f"value={plain}"})
             expect("cookie", plain, cookie)
