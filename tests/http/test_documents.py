@@ -5,6 +5,7 @@ test_no_block_is_left_out.
 """
 
 import configparser
+import json
 import os
 import pathlib
 import re
@@ -177,6 +178,15 @@ def test_demo(shell, path, text):
     assert echo.body == b"x" * 3000000
     if "--dev" not in text:
         assert shell.get(8080, "/crash").status == 404
+
+
+def test_a_new_one(tmp_path):
+    shell = Shell(tmp_path / "home", tmp_path)
+    said = shell.run(block("apps/README.md", "sh", "moonshine new shop"))
+    assert "Next:" in said and " 0 failures" in said
+    library = json.loads((tmp_path / "shop/.luarc.json").read_text())[
+        "workspace.library"]
+    assert pathlib.Path(library[0], "moonshine/init.lua").exists()
 
 
 def test_while_you_write_one(tmp_path):

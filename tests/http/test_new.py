@@ -269,3 +269,12 @@ def test_library_that_is_not_there(tmp_path):
     assert done.returncode == 0
     assert "name their folder in shop/.luarc.json" in done.stderr
     assert library(tmp_path / "shop") == []
+
+
+def test_the_first_hour():
+    done = subprocess.run(
+        [str(ROOT / "tests/first_hour")], text=True,
+        env=environment({"MOONSHINE_BIN": BINARY}), stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    assert done.stdout.endswith("first_hour: all as it should be\n")
