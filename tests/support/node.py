@@ -20,8 +20,8 @@ import time
 from support.client import Client
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BINARY = os.environ.get("MOONSHINE_BIN",
-                        str(ROOT / "build/release/core/moonshine"))
+BINARY = os.path.abspath(os.environ.get(  # commands run in other folders
+    "MOONSHINE_BIN", ROOT / "build/release/core/moonshine"))
 SANITIZED = re.compile(
     r"ERROR: (Address|Leak|Thread)Sanitizer|runtime error:|"
     r"WARNING: ThreadSanitizer|LeakSanitizer has encountered")
