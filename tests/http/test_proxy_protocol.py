@@ -1,5 +1,6 @@
 """The PROXY protocol on a listener of its own."""
 
+import signal
 import socket
 import struct
 
@@ -194,6 +195,17 @@ def test_it_stays_over_a_reload(both):
     pending.send(V1[20:])
     assert pending.get("/who").json()["ip"] == "192.0.2.7"
     assert both.who(v2()) == "192.0.2.8"
+
+
+def test_half_a_header_does_not_hold_up_the_end(start):
+    both = Listeners(start, header_timeout="5m", drain_idle="100ms",
+                     drain_timeout="5m")
+    with Client(("127.0.0.1", both.port)) as client:
+        client.send(V1[:10])
+        assert both.who(V1) == "192.0.2.7"
+        both.node.signal(signal.SIGTERM)
+        assert both.node.process.wait(30) == 0
+        assert client.closed()
 
 
 def test_the_configuration_is_checked(tmp_path):

@@ -424,14 +424,18 @@ static void rules_between_keys(void **state)
 
 static void proxy_listeners_are_listeners(void **state)
 {
-    static const char *const cases[][2] = {
-        {":8081", NULL},
-        {"0.0.0.0:8081,unix:/run/a.sock", NULL},
-        {"on", NULL},
-        {"off", NULL},
-        {"127.0.0.1:8081", "not one of listen"},
-        {":8081,:8082", "not one of listen"},
-        {"unix:/run/b.sock", "not one of listen"},
+    /* Which of the three speak it, or what is wrong. */
+    static const struct {
+        const char *valuez, *errorz;
+        bool speaks[3];
+    } cases[] = {
+        {":8081", NULL, {false, true, false}},
+        {"0.0.0.0:8081,unix:/run/a.sock", NULL, {false, true, true}},
+        {"on", NULL, {true, true, true}},
+        {"off", NULL, {false, false, false}},
+        {"127.0.0.1:8081", "not one of listen", {false}},
+        {":8081,:8082", "not one of listen", {false}},
+        {"unix:/run/b.sock", "not one of listen", {false}},
     };
     (void)state;
     for (size_t i = 0; i < MOON_COUNT(cases); i++) {
@@ -439,11 +443,15 @@ static void proxy_listeners_are_listeners(void **state)
         assert_int_equal(set(config, "listen", ":8080,:8081,unix:/run/a.sock"),
                          MOON_OK);
         assert_int_equal(set(config, "trusted_proxies", "unix"), MOON_OK);
-        assert_int_equal(set(config, "proxy_protocol", cases[i][0]), MOON_OK);
+        assert_int_equal(set(config, "proxy_protocol", cases[i].valuez),
+                         MOON_OK);
         enum moon_err err = moon_config_finish(config, error, sizeof(error));
-        assert_int_equal(err, cases[i][1] == NULL ? MOON_OK : MOON_EINVAL);
-        if (cases[i][1] != NULL)
-            assert_non_null(strstr(error, cases[i][1]));
+        assert_int_equal(err, cases[i].errorz == NULL ? MOON_OK : MOON_EINVAL);
+        if (cases[i].errorz != NULL)
+            assert_non_null(strstr(error, cases[i].errorz));
+        for (uint32_t j = 0; err == MOON_OK && j < 3; j++)
+            assert_int_equal(moon_config_is_proxied(config, j),
+                             cases[i].speaks[j]);
         moon_config_destroy(config);
     }
 }
