@@ -122,8 +122,8 @@ struct moon_exchange {
 
     /* for the log and the counters */
     uint64_t started_ns;   /* first byte */
-    uint64_t elapsed_ms;   /* by the loop's clock: when it began; from on_end
-                              on, how long it took */
+    uint64_t elapsed_ns;   /* from then until the answer was written, or the
+                              client left; 0 before */
     bool streamed;         /* the body was sent in pieces: slow on purpose */
     uint64_t bytes_out;    /* body bytes */
     uint16_t status_sent;  /* 0: nothing sent */

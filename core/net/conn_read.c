@@ -322,8 +322,10 @@ ssize_t moon_conn_read_fd(struct moon_conn *conn, char *to, size_t len)
     do {
         n = moon_sys_read(conn->fd, to, len);
     } while (n < 0 && errno == EINTR);
-    if (n > 0)
+    if (n > 0) {
+        conn->server->stats.bytes_in += (size_t)n;
         return n;
+    }
     if (n == 0) {
         conn->eof = conn->hung = true;
     } else if (errno != EAGAIN && errno != EWOULDBLOCK) {

@@ -1,5 +1,6 @@
 #include "net/server_state.h"
 
+#include "base/clock.h"
 #include "base/compiler.h"
 #include "base/log.h"
 #include "http/http_out.h"
@@ -29,6 +30,7 @@ static enum moon_err write_now(struct moon_conn *conn)
         return MOON_OK;
     uint64_t before = conn->out.sent;
     enum moon_err err = moon_outq_write(&conn->out, &server->outpool, conn->fd);
+    server->stats.bytes_out += conn->out.sent - before;
     if (MOON_LIKELY(err == MOON_OK))
         return MOON_OK;
     if (err == MOON_EAGAIN) {
@@ -54,6 +56,7 @@ static void answer_is_out(struct moon_conn *conn, struct moon_netx *n)
         conn->answered_tail = NULL;
     n->queued = false;
     n->x.conn = NULL;
+    n->x.elapsed_ns = server->now_ns - n->x.started_ns;
     server->handler.on_sent(server->handler.ctx, &n->x);
     moon_netx_drop(n, MOON_HOLD_OUTPUT);
 }
@@ -63,6 +66,8 @@ bool moon_conn_flush(struct moon_conn *conn)
     struct moon_server *server = conn->server;
     if (write_now(conn) != MOON_OK)
         return false;
+    if (conn->answered != NULL) /* its handler and the write took time */
+        server->now_ns = moon_clock_ns();
     while (conn->answered != NULL &&
            conn->answered->out_end <= conn->out.sent && !conn->dead)
         answer_is_out(conn, conn->answered);

@@ -1,6 +1,5 @@
 #include "net/stages.h"
 
-#include "base/clock.h"
 #include "base/log.h"
 #include "base/random.h"
 #include "http/token.h"
@@ -222,14 +221,13 @@ static bool wants_log(const struct moon_exchange *x,
 void moon_stages_log(struct moon_exchange *x, const struct moon_config *config)
 {
     char status[8], bytes[24], ms[24], generation[24];
-    bool slow = x->elapsed_ms >= config->log_slow_ms && !x->streamed;
+    bool slow = x->elapsed_ns / 1000000 >= config->log_slow_ms && !x->streamed;
     if (MOON_LIKELY(!slow) && !wants_log(x, config))
         return;
     int status_len = snprintf(status, sizeof(status), "%u", x->status_sent);
     int bytes_len = snprintf(bytes, sizeof(bytes), "%llu",
                              (unsigned long long)x->bytes_out);
-    int ms_len = snprintf(ms, sizeof(ms), "%.3f",
-                          (double)(moon_clock_ns() - x->started_ns) / 1e6);
+    int ms_len = snprintf(ms, sizeof(ms), "%.3f", (double)x->elapsed_ns / 1e6);
     struct moon_str method = moon_request_str(&x->req, x->req.method_text);
     struct moon_str target = moon_request_str(&x->req, x->req.target);
     int generation_len = snprintf(generation, sizeof(generation), "%llu",

@@ -12,6 +12,7 @@
 #include "node/control.h"
 #include "node/layers.h"
 #include "node/probe.h"
+#include "node/recent.h"
 #include "node/release.h"
 #include "node/shm.h"
 #include "node/trial.h"
@@ -138,7 +139,7 @@ struct moon_master {
     int shm_fd;
     struct moon_region *region; /* what applications share */
     int region_fd;
-    struct moon_metrics *metrics;
+    struct moon_metrics *metrics, *node_metrics; /* the app's, its own */
 
     struct moon_release *fixed; /* the first one: restart-only keys */
     struct moon_release *current;
@@ -156,7 +157,9 @@ struct moon_master {
 
     struct moon_admin *admin;
     struct moon_dev_watch *dev;
+    struct moon_recent recent; /* for status */
     uint64_t started_ms;
+    double started_at;      /* by the wall clock */
     uint64_t end_signal_ms; /* the one that began the drain came */
     uint64_t drain_at_ms;   /* drain_delay ends */
     uint64_t drain_end_ms;  /* workers are killed */
