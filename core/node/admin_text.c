@@ -77,7 +77,7 @@ static void add_recent_json(const struct moon_master *master,
     struct moon_recent_rates r;
     moon_recent_get(&master->recent, master->shm, moon_clock_ms(), &r);
     moon_buf_printf(out,
-                    ",\"recent\":{\"seconds\":%.1f,\"requests_per_second\":"
+                    ",\"recent\":{\"seconds\":%.3f,\"requests_per_second\":"
                     "%.2f,\"errors_per_second\":%.2f,\"p50_ms\":%.3f,"
                     "\"p99_ms\":%.3f}",
                     r.seconds, r.requests_per_s, r.errors_per_s, r.p50_s * 1e3,

@@ -48,7 +48,7 @@ enum moon_node_state {
     X(status_3xx, "responses 3xx")                                     \
     X(status_4xx, "responses 4xx")                                     \
     X(status_5xx, "responses 5xx")                                     \
-    X(lua_errors, "errors raised by the application")                  \
+    X(lua_errors, "handlers and tasks that failed, stopped ones too")  \
     X(cpu_stops, "handlers stopped at their CPU limit")                \
     X(memory_stops, "handlers stopped at their memory limit")          \
     X(vm_rebuilds, "virtual machines replaced because they were full") \

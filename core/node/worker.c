@@ -438,6 +438,7 @@ static void start_handles(struct moon_worker *worker)
     (void)uv_timer_init(loop, &worker->drain_timer);
     (void)uv_timer_init(loop, &worker->beat);
     (void)uv_timer_start(&worker->beat, on_beat, BEAT_MS, BEAT_MS);
+    worker->beat_ns = moon_clock_ns();
     /* From here on the master watches: the first request may be the one. */
     moon_shm_set32(&worker->slot->heartbeat, ++worker->beats);
 }

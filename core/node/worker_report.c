@@ -76,10 +76,8 @@ void moon_worker_measure_lag(struct moon_worker *worker, uint64_t period_ms)
     uint64_t now = moon_clock_ns();
     uint64_t due = worker->beat_ns + period_ms * 1000000u;
     uint64_t lag_ns = now > due ? now - due : 0;
-    if (worker->beat_ns != 0) {
-        note_lag(worker, lag_ns / 1000);
-        moon_tally_table_lag(&worker->tally_table, (double)lag_ns / 1e9);
-    }
+    note_lag(worker, lag_ns / 1000);
+    moon_tally_table_lag(&worker->tally_table, (double)lag_ns / 1e9);
     worker->beat_ns = now;
 }
 
