@@ -66,6 +66,7 @@ static void run(struct moon_conn *conn, struct moon_netx *n)
     struct moon_server *server = conn->server;
     n->x.state = MOON_X_RUNNING;
     n->x.held_by_app = true;
+    n->x.run_ns = server->now_ns - n->x.started_ns;
     server->handler.on_run(server->handler.ctx, &n->x);
 }
 

@@ -22,6 +22,15 @@ static enum moon_err give_up(struct moon_conn *conn, enum moon_err err)
     return err;
 }
 
+/* From now on these answers wait for their client. */
+static void note_blocked(const struct moon_conn *conn)
+{
+    uint64_t now = moon_clock_ns();
+    for (struct moon_netx *n = conn->answered; n != NULL; n = n->next)
+        if (n->x.blocked_ns == 0)
+            n->x.blocked_ns = now - n->x.started_ns;
+}
+
 /* Writes without reporting anything, so it may be called from an operation. */
 static enum moon_err write_now(struct moon_conn *conn)
 {
@@ -35,6 +44,7 @@ static enum moon_err write_now(struct moon_conn *conn)
         return MOON_OK;
     if (err == MOON_EAGAIN) {
         conn->blocked = true;
+        note_blocked(conn);
         if (conn->out.sent != before)
             conn->wait = MOON_WAIT_NONE; /* progress: a new deadline */
         return MOON_OK;
@@ -235,6 +245,7 @@ static enum moon_err op_stream_begin(struct moon_exchange *x)
     if (MOON_UNLIKELY(err != MOON_OK))
         return give_up(conn, err);
     x->state = MOON_X_STREAM;
+    x->head_ns = moon_clock_ns() - x->started_ns;
     moon_conn_later(conn);
     return MOON_OK;
 }

@@ -86,7 +86,7 @@ static void netx_reset(struct moon_netx *n, struct moon_conn *conn)
     x->client_gone = false;
     x->draining = n->server->draining;
     x->started_ns = n->server->now_ns;
-    x->elapsed_ns = 0;
+    x->elapsed_ns = x->run_ns = x->head_ns = x->blocked_ns = 0;
     x->streamed = false;
     x->bytes_out = 0;
     x->status_sent = 0;
