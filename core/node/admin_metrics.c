@@ -143,6 +143,9 @@ static void add_events(const struct moon_master *master, struct moon_buf *out)
                         (ull)moon_shm_get(&shm->deaths[i]));
     metric(out, "moonshine_worker_kills_total", "counter",
            "workers killed because they hung", moon_shm_get(&shm->kills));
+    metric(out, "moonshine_admin_denied_total", "counter",
+           "admin requests over TCP without the right token",
+           master->admin_guard.denied);
     metric(out, "moonshine_app_series", "gauge",
            "series of the application with labels",
            moon_metrics_series(master->metrics));

@@ -9,6 +9,7 @@
 #define MOON_NODE_MASTER_INTERNAL_H
 
 #include "net/listen.h"
+#include "node/admin_guard.h"
 #include "node/control.h"
 #include "node/layers.h"
 #include "node/probe.h"
@@ -156,6 +157,7 @@ struct moon_master {
     struct moon_reload reload;
 
     struct moon_admin *admin;
+    struct moon_admin_guard admin_guard;
     struct moon_dev_watch *dev;
     struct moon_recent recent; /* for status */
     uint64_t started_ms;
