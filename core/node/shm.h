@@ -39,7 +39,7 @@ enum moon_node_state {
     X(timeouts, "requests that ran out of time")                       \
     X(resets, "connections reset by the client")                       \
     X(accept_pauses, "pauses in accepting for lack of descriptors")    \
-    X(shed, "requests refused under overload")                         \
+    X(shed, "idle connections closed for lack of files")               \
     X(connection_limits, "times that max_connections was reached")     \
     X(received_bytes, "bytes read from clients")                       \
     X(sent_bytes, "bytes written to clients")                          \

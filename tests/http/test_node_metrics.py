@@ -10,7 +10,7 @@ import pytest
 
 from support.admin import Admin
 from support.client import Client
-from support.node import eventually
+from support.node import ROOT, eventually
 
 APP = r"""
 local limit = moonshine.limit
@@ -32,6 +32,13 @@ app:get("/busy", function()
 end)
 app:get("/limited", limit.token_bucket { rate = 1, per = "1h", burst = 2, name = "few" },
     function() return "ok" end)
+app:get("/long", function() moonshine.sleep(20) end)
+app:get("/hog", function() local t = {} while true do t[#t + 1] = ("x"):rep(1000) .. #t end end)
+app:get("/task", function()
+    moonshine.spawn(function() moonshine.sleep(0.5) end)
+    return "started"
+end)
+app:get("/c-call", function() return (("a"):rep(40) .. "b"):rep(40):find((".-"):rep(30) .. "c") end)
 app:get("/pid", function() return tostring(moonshine.worker().id) end)
 """
 
@@ -65,6 +72,14 @@ def reaches(node, wanted, name, **labels):
     eventually(lambda: value(node, name, **labels) >= wanted,
                f"{name} {labels} is {wanted}: {value(node, name, **labels)}")
     assert value(node, name, **labels) == wanted
+
+
+def settled(node):
+    """All counts, none of which is still to be published: a worker writes the
+    errors after those of its server."""
+    assert node.get("/fail").status == 500
+    eventually(lambda: value(node, "lua_errors_total") == 1, "published")
+    return scrape(node)
 
 
 def promtool(node):
@@ -153,8 +168,7 @@ def test_time_on_the_processor_counts(start):
 
 def test_bytes(start):
     node = start(APP)
-    eventually(lambda: value(node, "sent_bytes_total") > 0, "they are counted")
-    before = scrape(node)
+    before = settled(node)
     with Client(node.address) as client:
         ask = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
         client.send(ask)
@@ -300,3 +314,122 @@ def test_status_tells_the_recent_past(start):
     assert re.search(r"^recent +[\d.]+ requests/s, [\d.]+ errors/s, p50 [\d.]+ "
                      r"ms, p99 [\d.]+ ms", table, re.MULTILINE)
     assert admin.workers()[0]["resident_bytes"] > 1024 * 1024
+
+
+def test_connections_and_what_is_in_flight(start):
+    node = start(APP)
+    before = settled(node)["moonshine_accepted_total"]
+    eventually(lambda: value(node, "connections") == 0, "those of the start")
+    clients = [node.connect() for _ in range(3)]
+    for client in clients:
+        assert client.get("/").status == 200
+    reaches(node, before + 3, "accepted_total")
+    eventually(lambda: value(node, "connections") == 3, "three")
+    clients[0].send(b"GET /long HTTP/1.1\r\nHost: a\r\n\r\n")
+    eventually(lambda: value(node, "requests_in_flight") == 1, "one runs")
+    for client in clients:
+        client.close()
+    eventually(lambda: value(node, "connections") == 0, "they are gone")
+    eventually(lambda: value(node, "requests_in_flight") == 0, "it is gone")
+
+
+def test_requests_and_responses(start):
+    node = start(APP)
+    before = settled(node)
+    for path in ("/", "/", "/teapot", "/fail"):
+        node.get(path)
+    node.raw(b"NONSENSE\r\n\r\n")
+    reaches(node, before["moonshine_requests_total"] + 4, "requests_total")
+    assert value(node, "bad_requests_total") == 1
+    for name, more in (("2xx", 2), ("3xx", 0), ("4xx", 2), ("5xx", 1)):
+        was = before[f'moonshine_responses_total{{class="{name}"}}']
+        assert value(node, "responses_total", **{"class": name}) == was + more
+
+
+def test_tasks_and_memory_stops(start):
+    node = start(APP, settings={"request_memory": "4m"})
+    assert node.get("/hog").status == 503
+    reaches(node, 1, "memory_stops_total")
+    assert node.get("/task").status == 200
+    eventually(lambda: value(node, "tasks") == 1, "it runs")
+    eventually(lambda: value(node, "tasks") == 0, "it is over")
+
+
+def test_max_connections(start):
+    node = start(APP, settings={"max_connections": 2})
+    before = settled(node)["moonshine_connection_limits_total"]
+    eventually(lambda: value(node, "connections") == 0, "those of the start")
+    clients = [node.connect() for _ in range(2)]
+    for client in clients:
+        assert client.get("/").status == 200
+    reaches(node, before + 1, "connection_limits_total")
+
+
+def test_reloads_by_outcome(start):
+    node = start(APP)
+    admin = Admin(node)
+    text = (node.app / "app.lua").read_text()
+    (node.app / "app.lua").write_text("error 'broken'")
+    assert not admin.reload()[0]
+    (node.app / "app.lua").write_text(text + "-- changed")
+    assert admin.reload()[0]
+    assert admin.rollback()[0]
+    assert value(node, "reloads_failed_total") == 1
+    assert value(node, "reloads_total") == 1
+    assert value(node, "rollbacks_total") == 1
+    assert value(node, "fallback") == 0
+
+
+def test_a_worker_that_hangs(start):
+    node = start(APP, settings={"cpu_limit": "50ms"})
+    with Client(node.address) as client:
+        client.send(b"GET /c-call HTTP/1.1\r\nHost: a\r\n\r\n")
+        reaches(node, 1, "worker_restarts_total", reason="hang")
+    assert value(node, "worker_kills_total") == 1
+    assert value(node, "worker_restarts_total", reason="signal") == 0
+
+
+def test_what_the_documents_say(start):
+    """Each metric is in apps/observe.md, and what is there is printed."""
+    node = start(APP)
+    node.get("/")
+    assert node.get("/limited").status == 200
+    eventually(lambda: value(node, "route_duration_seconds_count", route="/"),
+               "it is counted")
+    text = Admin(node).ask("GET", "/-/metrics").text
+    names = set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
+    page = (ROOT / "apps/observe.md").read_text()
+    table = page[page.index("| `moonshine_...` |"):page.index("\n\n`process_cpu")]
+    told = set()
+    for row in table.splitlines()[2:]:
+        told |= {f"moonshine_{n}"
+                 for n in re.findall(r"`(\w+)`", row.split("|")[1])}
+    told |= set(re.findall(r"`(process_\w+)`", page)) - {"process_"}
+    assert names == told, names ^ told
+
+
+def test_the_format_holds_during_a_reload(start):
+    node = start(APP, workers=2)
+    promtool(node)  # without traffic
+    with subprocess.Popen(
+            ["/usr/bin/python3", "-c", RELOADER, node.run_dir / node.name /
+             "admin.sock"], stdout=subprocess.PIPE) as reloading:
+        times = 0
+        while reloading.poll() is None:
+            node.get("/")
+            promtool(node)
+            times += 1
+        assert reloading.stdout.read() == b"200200200200200"
+    assert times > 0
+    assert requests(node, "/", "GET", "200") == times
+
+
+RELOADER = r"""
+import socket, sys
+for _ in range(5):
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(sys.argv[1])
+        s.sendall(b"POST /-/reload HTTP/1.1\r\nHost: a\r\n"
+                  b"Content-Length: 0\r\nConnection: close\r\n\r\n")
+        print(s.makefile("rb").readline().split()[1].decode(), end="")
+"""
