@@ -1,6 +1,7 @@
 #include "base/log.h"
 
 #include "base/log_sink.h"
+#include "base/tally.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -196,6 +197,12 @@ static void add_line(struct moon_buf *out, enum moon_log_level level,
 
 /* ---- the queue; all with the lock held ---- */
 
+static void count_dropped(uint64_t lines)
+{
+    logger.dropped += lines;
+    moon_tally_add(MOON_TALLY_LOG_DROPPED, lines);
+}
+
 static void add_dropped(struct moon_buf *out)
 {
     char text[80];
@@ -216,16 +223,16 @@ static void write_directly(struct moon_str line)
     if (dropped > 0)
         add_dropped(&notice);
     if (moon_log_sink_write(&sink, notice.ptr, notice.len, patience_ms) > 0)
-        logger.dropped = dropped + 1;
+        count_dropped(dropped + 1 - logger.dropped);
     else if (moon_log_sink_write(&sink, line.ptr, line.len, patience_ms) > 0)
-        logger.dropped++;
+        count_dropped(1);
     moon_buf_deinit(&notice);
 }
 
 static void enqueue(struct moon_str line, bool urgent)
 {
     if (line.len > QUEUE_BYTES - logger.queue.len) {
-        logger.dropped++;
+        count_dropped(1);
         return;
     }
     bool was_empty = logger.queue.len == 0;
@@ -236,7 +243,7 @@ static void enqueue(struct moon_str line, bool urgent)
     if (logger.queue.failed) {
         logger.queue.failed = false;
         logger.queue.len = before;
-        logger.dropped++;
+        count_dropped(1);
         return;
     }
     urgent = urgent || logger.queue.len > QUEUE_BYTES / 2;
@@ -298,7 +305,7 @@ static void *writer_main(void *unused)
         uint64_t lost = count_lines(batch.ptr + batch.len - left, left);
         batch.len = 0;
         (void)pthread_mutex_lock(&logger.lock);
-        logger.dropped += lost;
+        count_dropped(lost);
         if (lost > 0 && logger.stopping)
             logger.queue.len = logger.dropped = 0; /* nobody will read it */
         logger.writing = false;

@@ -121,9 +121,12 @@ struct moon_exchange {
     bool draining;                     /* the server asks streams to end */
 
     /* for the log and the counters */
-    uint64_t started_ns;   /* first byte */
-    uint64_t elapsed_ms;   /* by the loop's clock: when it began; from on_end
-                              on, how long it took */
+    uint64_t started_ns; /* first byte */
+    uint64_t elapsed_ns; /* from then until the answer was written, or the
+                            client left; 0 before */
+    /* Since started_ns; 0: did not happen. It was run; the head of a streamed
+     * answer was given; the client did not take more at once. */
+    uint64_t run_ns, head_ns, blocked_ns;
     bool streamed;         /* the body was sent in pieces: slow on purpose */
     uint64_t bytes_out;    /* body bytes */
     uint16_t status_sent;  /* 0: nothing sent */

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "net/auto_answer.h"
 #include "net/broken.h"
+#include "net/route_tally.h"
 #include "net/stages.h"
 #include "vm/limit_gate.h"
 
@@ -143,7 +144,6 @@ static bool refuse_by_limit(struct moon_exchange *x)
     x->delay_ns = outcome.delay_ns;
     if (!outcome.refused)
         return false;
-    x->generation->limited++;
     if (!moon_auto_error(x, outcome.status, NULL))
         run_hook(x);
     return true;
@@ -224,6 +224,8 @@ static void on_end(void *ctx, struct moon_exchange *x)
         return;
     if (x->status_sent != 0)
         moon_stages_log(x, generation->config);
+    if (MOON_LIKELY(generation->tally != NULL))
+        moon_route_tally_count(generation->tally, x);
     x->generation = NULL;
     generation->exchanges--;
     if (generation->exchanges == 0 && generation->on_unused != NULL)

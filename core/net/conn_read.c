@@ -66,6 +66,7 @@ static void run(struct moon_conn *conn, struct moon_netx *n)
     struct moon_server *server = conn->server;
     n->x.state = MOON_X_RUNNING;
     n->x.held_by_app = true;
+    n->x.run_ns = server->now_ns - n->x.started_ns;
     server->handler.on_run(server->handler.ctx, &n->x);
 }
 
@@ -322,8 +323,10 @@ ssize_t moon_conn_read_fd(struct moon_conn *conn, char *to, size_t len)
     do {
         n = moon_sys_read(conn->fd, to, len);
     } while (n < 0 && errno == EINTR);
-    if (n > 0)
+    if (n > 0) {
+        conn->server->stats.bytes_in += (size_t)n;
         return n;
+    }
     if (n == 0) {
         conn->eof = conn->hung = true;
     } else if (errno != EAGAIN && errno != EWOULDBLOCK) {

@@ -1,5 +1,6 @@
 #include "net/server_state.h"
 
+#include "base/clock.h"
 #include "base/compiler.h"
 #include "base/log.h"
 #include "http/http_out.h"
@@ -21,6 +22,15 @@ static enum moon_err give_up(struct moon_conn *conn, enum moon_err err)
     return err;
 }
 
+/* From now on these answers wait for their client. */
+static void note_blocked(const struct moon_conn *conn)
+{
+    uint64_t now = moon_clock_ns();
+    for (struct moon_netx *n = conn->answered; n != NULL; n = n->next)
+        if (n->x.blocked_ns == 0)
+            n->x.blocked_ns = now - n->x.started_ns;
+}
+
 /* Writes without reporting anything, so it may be called from an operation. */
 static enum moon_err write_now(struct moon_conn *conn)
 {
@@ -29,10 +39,12 @@ static enum moon_err write_now(struct moon_conn *conn)
         return MOON_OK;
     uint64_t before = conn->out.sent;
     enum moon_err err = moon_outq_write(&conn->out, &server->outpool, conn->fd);
+    server->stats.bytes_out += conn->out.sent - before;
     if (MOON_LIKELY(err == MOON_OK))
         return MOON_OK;
     if (err == MOON_EAGAIN) {
         conn->blocked = true;
+        note_blocked(conn);
         if (conn->out.sent != before)
             conn->wait = MOON_WAIT_NONE; /* progress: a new deadline */
         return MOON_OK;
@@ -54,6 +66,7 @@ static void answer_is_out(struct moon_conn *conn, struct moon_netx *n)
         conn->answered_tail = NULL;
     n->queued = false;
     n->x.conn = NULL;
+    n->x.elapsed_ns = server->now_ns - n->x.started_ns;
     server->handler.on_sent(server->handler.ctx, &n->x);
     moon_netx_drop(n, MOON_HOLD_OUTPUT);
 }
@@ -63,6 +76,8 @@ bool moon_conn_flush(struct moon_conn *conn)
     struct moon_server *server = conn->server;
     if (write_now(conn) != MOON_OK)
         return false;
+    if (conn->answered != NULL) /* its handler and the write took time */
+        server->now_ns = moon_clock_ns();
     while (conn->answered != NULL &&
            conn->answered->out_end <= conn->out.sent && !conn->dead)
         answer_is_out(conn, conn->answered);
@@ -230,6 +245,7 @@ static enum moon_err op_stream_begin(struct moon_exchange *x)
     if (MOON_UNLIKELY(err != MOON_OK))
         return give_up(conn, err);
     x->state = MOON_X_STREAM;
+    x->head_ns = moon_clock_ns() - x->started_ns;
     moon_conn_later(conn);
     return MOON_OK;
 }

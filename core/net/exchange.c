@@ -86,7 +86,7 @@ static void netx_reset(struct moon_netx *n, struct moon_conn *conn)
     x->client_gone = false;
     x->draining = n->server->draining;
     x->started_ns = n->server->now_ns;
-    x->elapsed_ms = uv_now(n->server->loop);
+    x->elapsed_ns = x->run_ns = x->head_ns = x->blocked_ns = 0;
     x->streamed = false;
     x->bytes_out = 0;
     x->status_sent = 0;
@@ -138,7 +138,8 @@ void moon_netx_end(struct moon_netx *n)
     struct moon_server *server = n->server;
     struct moon_exchange *x = &n->x;
     moon_timer_clear(&n->timer);
-    x->elapsed_ms = uv_now(server->loop) - x->elapsed_ms;
+    if (MOON_UNLIKELY(x->elapsed_ns == 0))
+        x->elapsed_ns = server->now_ns - x->started_ns;
     if (n->announced)
         server->handler.on_end(server->handler.ctx, x);
     if (x->prev != NULL)

@@ -11,14 +11,16 @@
 #include "http/client.h"
 #include "vm/vm.h"
 
+struct moon_route_tally; /* net/route_tally.h */
+
 struct moon_generation {
     uint64_t number;
-    struct moon_vm *vm;         /* owned */
-    struct moon_archive *files; /* a reference */
-    struct moon_config *config; /* owned */
-    struct moon_trust trust;    /* what `config` says of proxies */
-    uint32_t exchanges;         /* that run on it */
-    uint64_t limited;           /* requests that a limit refused in C */
+    struct moon_vm *vm;             /* owned */
+    struct moon_archive *files;     /* a reference */
+    struct moon_config *config;     /* owned */
+    struct moon_trust trust;        /* what `config` says of proxies */
+    uint32_t exchanges;             /* that run on it */
+    struct moon_route_tally *tally; /* owned; NULL: nobody counts */
     void (*on_unused)(void *ctx, struct moon_generation *generation);
     void *ctx; /* of on_unused; called when `exchanges` falls to 0 */
 };

@@ -57,6 +57,7 @@ void moon_listener_share(struct moon_server *server)
     bool full = max != 0 && server->conn_count >= max;
     if (MOON_UNLIKELY(full != server->accept_full)) {
         server->accept_full = full;
+        server->stats.full += full;
         update(server);
     }
 }

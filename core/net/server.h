@@ -95,6 +95,8 @@ void moon_server_set_timeout(struct moon_exchange *x, uint64_t timeout_ms);
 struct moon_server_stats {
     uint64_t accepted, requests, bad_requests, timeouts, resets, accept_pauses,
         shed;
+    uint64_t full; /* times that max_connections was reached */
+    uint64_t bytes_in, bytes_out;
     uint64_t status_class[6]; /* [2] counts 2xx, ... */
 };
 const struct moon_server_stats *moon_server_get_stats(

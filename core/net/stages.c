@@ -1,6 +1,5 @@
 #include "net/stages.h"
 
-#include "base/clock.h"
 #include "base/log.h"
 #include "base/random.h"
 #include "http/token.h"
@@ -219,35 +218,79 @@ static bool wants_log(const struct moon_exchange *x,
                              !moon_app_skips(&scope->access_log.skip, x->path));
 }
 
+enum { TARGET_LOGGED = 2048, AGENT_LOGGED = 256, NUMBER_SIZE = 24 };
+
+static struct moon_str cut(struct moon_str text, size_t max)
+{
+    return text.len > max ? moon_str(text.ptr, max) : text;
+}
+
+static struct moon_log_field integer(const char *namez, uint64_t value,
+                                     char text[NUMBER_SIZE])
+{
+    int len = snprintf(text, NUMBER_SIZE, "%llu", (unsigned long long)value);
+    return (struct moon_log_field){moon_strz(namez),
+                                   moon_str(text, (size_t)len), true};
+}
+
+static struct moon_log_field millis(const char *namez, uint64_t ns,
+                                    char text[NUMBER_SIZE])
+{
+    int len = snprintf(text, NUMBER_SIZE, "%.3f", (double)ns / 1e6);
+    return (struct moon_log_field){moon_strz(namez),
+                                   moon_str(text, (size_t)len), true};
+}
+
+/* What took the time: receiving the request, the application, a client that
+ * does not take the answer. */
+static void add_phases(const struct moon_exchange *x,
+                       struct moon_log_field *fields, char text[][NUMBER_SIZE])
+{
+    uint64_t done = x->blocked_ns > x->run_ns && x->blocked_ns < x->elapsed_ns
+                        ? x->blocked_ns
+                        : x->elapsed_ns;
+    fields[0] = millis("receive_ms", x->run_ns, text[0]);
+    fields[1] = millis("handle_ms", done - x->run_ns, text[1]);
+    fields[2] = millis("send_ms", x->elapsed_ns - done, text[2]);
+}
+
 void moon_stages_log(struct moon_exchange *x, const struct moon_config *config)
 {
-    char status[8], bytes[24], ms[24], generation[24];
-    bool slow = x->elapsed_ms >= config->log_slow_ms && !x->streamed;
+    enum { NUMBERS = 8, PHASES = 3 };
+    char text[NUMBERS][NUMBER_SIZE];
+    bool slow = x->elapsed_ns / 1000000 >= config->log_slow_ms && !x->streamed;
     if (MOON_LIKELY(!slow) && !wants_log(x, config))
         return;
-    int status_len = snprintf(status, sizeof(status), "%u", x->status_sent);
-    int bytes_len = snprintf(bytes, sizeof(bytes), "%llu",
-                             (unsigned long long)x->bytes_out);
-    int ms_len = snprintf(ms, sizeof(ms), "%.3f",
-                          (double)(moon_clock_ns() - x->started_ns) / 1e6);
-    struct moon_str method = moon_request_str(&x->req, x->req.method_text);
     struct moon_str target = moon_request_str(&x->req, x->req.target);
-    int generation_len = snprintf(generation, sizeof(generation), "%llu",
-                                  (unsigned long long)x->generation_number);
+    struct moon_str agent;
+    if (!moon_request_header(&x->req, MOON_STR("user-agent"), 0, &agent) ||
+        agent.len == 0)
+        agent = MOON_STR("-");
     struct moon_log_field fields[] = {
         {MOON_STR("ip"), moon_exchange_ip(x), false},
-        {MOON_STR("method"), method, false},
-        {MOON_STR("target"), target, false},
-        {MOON_STR("status"), moon_str(status, (size_t)status_len), true},
-        {MOON_STR("bytes"), moon_str(bytes, (size_t)bytes_len), true},
-        {MOON_STR("ms"), moon_str(ms, (size_t)ms_len), true},
+        {MOON_STR("method"), moon_request_str(&x->req, x->req.method_text),
+         false},
+        {MOON_STR("target"), cut(target, TARGET_LOGGED), false},
+        integer("status", x->status_sent, text[0]),
+        integer("bytes", x->bytes_out, text[1]),
+        millis("ms", x->elapsed_ns, text[2]),
+        millis("first_ms", x->head_ns != 0 ? x->head_ns : x->elapsed_ns,
+               text[3]),
         {MOON_STR("route"),
          x->route != NULL ? x->route->pattern : MOON_STR("-"), false},
         {MOON_STR("request"), x->request_id, false},
-        {MOON_STR("generation"), moon_str(generation, (size_t)generation_len),
-         true},
+        integer("generation", x->generation_number, text[4]),
+        {MOON_STR("agent"), cut(agent, AGENT_LOGGED), false},
+        {MOON_STR_NONE, MOON_STR_NONE, false}, /* the phases of a slow one */
+        {MOON_STR_NONE, MOON_STR_NONE, false},
+        {MOON_STR_NONE, MOON_STR_NONE, false},
     };
+    size_t count = MOON_COUNT(fields) - PHASES;
+    if (slow) {
+        add_phases(x, &fields[count], &text[NUMBERS - PHASES]);
+        count += PHASES;
+    }
     moon_log_fields(slow ? MOON_LOG_WARN : MOON_LOG_INFO,
                     slow ? MOON_STR("slow request") : MOON_STR("access"),
-                    fields, MOON_COUNT(fields));
+                    fields, count);
 }

@@ -331,32 +331,33 @@ static void stop_node(struct moon_admin *admin, struct moon_exchange *x)
     moon_master_drain(admin->master, "stop asked for on the admin endpoint");
 }
 
-/* Equal length and bytes, in a time that does not tell how far. */
-static bool same_secret(struct moon_str given, struct moon_str wanted)
-{
-    volatile unsigned char differ = given.len != wanted.len;
-    for (size_t i = 0; i < wanted.len; i++)
-        differ = differ | (unsigned char)(wanted.ptr[i] ^
-                                          (i < given.len ? given.ptr[i] : 0));
-    return differ == 0;
-}
-
-static bool may(const struct moon_admin *admin, const struct moon_exchange *x)
+/* Answers, and says false, if it may not. */
+static bool may(struct moon_admin *admin, struct moon_exchange *x)
 {
     if (admin->address.pathz[0] != '\0')
         return true; /* who may connect is the file's mode */
     const struct moon_release *release = admin->master->current != NULL
                                              ? admin->master->current
                                              : admin->master->fixed;
-    struct moon_str token = moon_strz(release->config->admin_tokenz);
-    struct moon_str given;
-    if (token.len == 0 ||
-        !moon_request_header(&x->req, MOON_STR("authorization"), 0, &given) ||
-        given.len < 7 ||
-        !moon_str_eq_nocase(moon_str(given.ptr, 7), MOON_STR("bearer ")))
+    switch (moon_admin_guard_check(&admin->master->admin_guard, x,
+                                   moon_strz(release->config->admin_tokenz),
+                                   moon_clock_ms())) {
+    case MOON_ADMIN_ALLOWED:
+        return true;
+    case MOON_ADMIN_WRONG:
+        respond_outcome(x, wants_table(x), 401,
+                        MOON_STR("admin_token is missing or wrong"));
         return false;
-    return same_secret(moon_str_trim(moon_str(given.ptr + 7, given.len - 7)),
-                       token);
+    case MOON_ADMIN_TOO_MANY:
+        if (moon_response_add_static(&x->res, &x->arena,
+                                     MOON_STR("Retry-After"),
+                                     MOON_STR("1")) != MOON_OK)
+            moon_log(MOON_LOG_DEBUG, "no memory for Retry-After");
+        respond_outcome(x, wants_table(x), 429,
+                        MOON_STR("too many wrong tokens: wait a second"));
+        return false;
+    }
+    return false;
 }
 
 static void handle_get(struct moon_admin *admin, struct moon_exchange *x)
@@ -384,8 +385,7 @@ static void on_run(void *ctx, struct moon_exchange *x)
     else if (get && path_is(x, "/-/ready"))
         answer_ready(admin->master, x);
     else if (!may(admin, x))
-        respond_outcome(x, wants_table(x), 401,
-                        MOON_STR("admin_token is missing or wrong"));
+        return;
     else if (get)
         handle_get(admin, x);
     else if (x->req.method != MOON_METHOD_POST)

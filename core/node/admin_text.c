@@ -2,7 +2,7 @@
 
 #include "base/clock.h"
 #include "node/keep.h"
-#include "state/metrics.h"
+#include "node/process_usage.h"
 
 #include <unistd.h>
 
@@ -71,6 +71,19 @@ static void add_reload_json(const struct moon_master *master,
     moon_buf_add_char(out, '}');
 }
 
+static void add_recent_json(const struct moon_master *master,
+                            struct moon_buf *out)
+{
+    struct moon_recent_rates r;
+    moon_recent_get(&master->recent, master->shm, moon_clock_ms(), &r);
+    moon_buf_printf(out,
+                    ",\"recent\":{\"seconds\":%.3f,\"requests_per_second\":"
+                    "%.2f,\"errors_per_second\":%.2f,\"p50_ms\":%.3f,"
+                    "\"p99_ms\":%.3f}",
+                    r.seconds, r.requests_per_s, r.errors_per_s, r.p50_s * 1e3,
+                    r.p99_s * 1e3);
+}
+
 static void add_worker_json(const struct moon_master *master, uint32_t i,
                             struct moon_buf *out)
 {
@@ -82,12 +95,15 @@ static void add_worker_json(const struct moon_master *master, uint32_t i,
         "{\"id\":%u,\"pid\":%d,\"state\":\"%s\",\"generation\":%llu,"
         "\"generations_live\":%u,\"connections\":%u,\"in_flight\":%u,"
         "\"tasks\":%u,\"uptime_ms\":%llu,\"lua_bytes\":%llu,"
-        "\"lua_limit_bytes\":%llu",
+        "\"lua_limit_bytes\":%llu,\"resident_bytes\":%llu,"
+        "\"loop_lag_ms\":%.1f",
         i + 1, pid, worker_state(s), (ull)moon_shm_get(&s->generation),
         moon_shm_get32(&s->generations_live), moon_shm_get32(&s->connections),
         moon_shm_get32(&s->exchanges), moon_shm_get32(&s->tasks), (ull)up,
         (ull)moon_shm_get(&s->vm_used_bytes),
-        (ull)moon_shm_get(&s->vm_limit_bytes));
+        (ull)moon_shm_get(&s->vm_limit_bytes),
+        (ull)(pid != 0 ? moon_process_resident_bytes(pid) : 0),
+        (double)moon_shm_get(&s->lag_us) / 1e3);
     for (int c = 0; c < MOON_COUNTERS; c++)
         moon_buf_printf(out, ",\"%s\":%llu",
                         moon_counter_name((enum moon_counter)c),
@@ -133,6 +149,7 @@ void moon_admin_status_json(const struct moon_master *master,
         add_jsonz(out, master->trial_why);
     else
         moon_buf_addz(out, "null");
+    add_recent_json(master, out);
     add_reload_json(master, out);
     moon_buf_addz(out, ",\"disk_differs\":");
     moon_buf_addz(out, disk->state == MOON_DISK_UNKNOWN ? "null"
@@ -172,6 +189,18 @@ static void add_duration(struct moon_buf *out, uint64_t ms)
         moon_buf_printf(out, "%llus", (ull)s);
 }
 
+static void add_recent_line(const struct moon_master *master,
+                            struct moon_buf *out)
+{
+    struct moon_recent_rates r;
+    moon_recent_get(&master->recent, master->shm, moon_clock_ms(), &r);
+    moon_buf_printf(out,
+                    "recent       %.1f requests/s, %.1f errors/s, p50 %.2f ms, "
+                    "p99 %.2f ms (last %.0f s)\n",
+                    r.requests_per_s, r.errors_per_s, r.p50_s * 1e3,
+                    r.p99_s * 1e3, r.seconds);
+}
+
 static void add_node_lines(const struct moon_master *master,
                            const struct moon_disk_news *disk,
                            struct moon_buf *out)
@@ -193,6 +222,7 @@ static void add_node_lines(const struct moon_master *master,
                     (ull)moon_shm_get(&master->shm->generation),
                     master->current != NULL ? master->current->routes : 0,
                     moon_keep_count(master->keep_fd));
+    add_recent_line(master, out);
     if (master->fallback_why != NULL)
         moon_buf_printf(out, "fallback     the code on disk failed: %s\n",
                         master->fallback_why);
@@ -221,18 +251,23 @@ void moon_admin_status_table(const struct moon_master *master,
 {
     add_node_lines(master, disk, out);
     moon_buf_addz(out, "\nWORKER      PID  STATE     GEN  LIVE   CONNS  "
-                       "IN-FLIGHT    REQUESTS      5XX  LUA-MIB\n");
+                       "IN-FLIGHT    REQUESTS      5XX  LUA-MIB  RSS-MIB  "
+                       "LAG-MS\n");
     for (uint32_t i = 0; i < master->place_count; i++) {
         const struct moon_worker_slot *s = &master->shm->slots[i];
+        int pid = (int)atomic_load(&s->pid);
         moon_buf_printf(
-            out, "%6u  %7d  %-8s %4llu  %4u  %6u  %9u  %10llu  %7llu  %7.1f\n",
-            i + 1, (int)atomic_load(&s->pid), worker_state(s),
-            (ull)moon_shm_get(&s->generation),
+            out,
+            "%6u  %7d  %-8s %4llu  %4u  %6u  %9u  %10llu  %7llu  %7.1f  %7.1f  "
+            "%6.1f\n",
+            i + 1, pid, worker_state(s), (ull)moon_shm_get(&s->generation),
             moon_shm_get32(&s->generations_live),
             moon_shm_get32(&s->connections), moon_shm_get32(&s->exchanges),
             (ull)moon_shm_get(&s->counters[MOON_COUNTER_requests]),
             (ull)moon_shm_get(&s->counters[MOON_COUNTER_status_5xx]),
-            (double)moon_shm_get(&s->vm_used_bytes) / 1048576.0);
+            (double)moon_shm_get(&s->vm_used_bytes) / 1048576.0,
+            pid != 0 ? (double)moon_process_resident_bytes(pid) / 1048576.0 : 0,
+            (double)moon_shm_get(&s->lag_us) / 1e3);
     }
     const struct moon_shm *shm = master->shm;
     moon_buf_printf(out,
@@ -243,84 +278,6 @@ void moon_admin_status_table(const struct moon_master *master,
                     (ull)moon_shm_get(&shm->rollbacks),
                     (ull)moon_shm_get(&shm->restarts),
                     (ull)moon_shm_get(&shm->kills));
-}
-
-static void metric(struct moon_buf *out, const char *namez, const char *typez,
-                   const char *helpz, uint64_t value)
-{
-    moon_buf_printf(out,
-                    "# HELP moonshine_%s %s\n# TYPE moonshine_%s %s\n"
-                    "moonshine_%s %llu\n",
-                    namez, helpz, namez, typez, namez, (ull)value);
-}
-
-static uint64_t sum32(const struct moon_master *master, size_t offset)
-{
-    uint64_t sum = 0;
-    for (uint32_t i = 0; i < master->place_count; i++) {
-        const char *slot = (const char *)&master->shm->slots[i];
-        const void *at = slot + offset;
-        sum += moon_shm_get32((const _Atomic uint32_t *)at);
-    }
-    return sum;
-}
-
-static void add_counters(const struct moon_shm *shm, struct moon_buf *out)
-{
-    moon_buf_addz(out, "# HELP moonshine_responses_total Responses by class\n"
-                       "# TYPE moonshine_responses_total counter\n");
-    for (int i = 0; i < 5; i++)
-        moon_buf_printf(
-            out, "moonshine_responses_total{class=\"%dxx\"} %llu\n", i + 1,
-            (ull)moon_shm_sum(
-                shm, (enum moon_counter)(MOON_COUNTER_status_1xx + i)));
-    for (int c = 0; c < MOON_COUNTERS; c++) {
-        if (c >= MOON_COUNTER_status_1xx && c <= MOON_COUNTER_status_5xx)
-            continue;
-        enum moon_counter counter = (enum moon_counter)c;
-        char name[64];
-        (void)snprintf(name, sizeof(name), "%s_total",
-                       moon_counter_name(counter));
-        metric(out, name, "counter", moon_counter_help(counter),
-               moon_shm_sum(shm, counter));
-    }
-}
-
-void moon_admin_metrics(const struct moon_master *master, struct moon_buf *out)
-{
-    const struct moon_shm *shm = master->shm;
-    moon_buf_printf(out,
-                    "# HELP moonshine_info Version and node name\n"
-                    "# TYPE moonshine_info gauge\n"
-                    "moonshine_info{version=\"%s\",node=\"%s\"} 1\n",
-                    MOON_VERSION, master->namez);
-    metric(out, "generation", "gauge", "generation of the code that serves",
-           moon_shm_get(&shm->generation));
-    metric(out, "fallback", "gauge", "1 while an older kept version serves",
-           master->fallback_why != NULL);
-    metric(out, "workers", "gauge", "workers that serve",
-           moon_supervise_ready(master, 0));
-    metric(out, "connections", "gauge", "open connections",
-           sum32(master, offsetof(struct moon_worker_slot, connections)));
-    metric(out, "requests_in_flight", "gauge", "requests not answered yet",
-           sum32(master, offsetof(struct moon_worker_slot, exchanges)));
-    metric(out, "tasks", "gauge", "tasks that belong to no request",
-           sum32(master, offsetof(struct moon_worker_slot, tasks)));
-    metric(out, "reloads_total", "counter", "reloads committed",
-           moon_shm_get(&shm->reloads));
-    metric(out, "reloads_failed_total", "counter",
-           "reloads and rollbacks given up",
-           moon_shm_get(&shm->reloads_failed));
-    metric(out, "rollbacks_total", "counter", "rollbacks committed",
-           moon_shm_get(&shm->rollbacks));
-    metric(out, "worker_restarts_total", "counter", "workers replaced",
-           moon_shm_get(&shm->restarts));
-    metric(out, "worker_kills_total", "counter",
-           "workers killed because they hung", moon_shm_get(&shm->kills));
-    metric(out, "app_series", "gauge", "series of the application with labels",
-           moon_metrics_series(master->metrics));
-    add_counters(shm, out);
-    moon_metrics_print(master->metrics, out);
 }
 
 enum { FIELDS = 8 };

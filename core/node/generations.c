@@ -93,6 +93,7 @@ static void on_timer_closed(uv_handle_t *handle)
     } else {
         moon_release_unref(gen->release);
     }
+    moon_route_tally_destroy(gen->base.tally);
     free(gen);
     list->o.changed(list->o.ctx);
 }
@@ -225,7 +226,10 @@ static void on_built(void *ctx, struct moon_vm *vm, struct moon_str error)
             vote(gen, false, error);
         return;
     }
-    if (moon_vm_attach(vm, list->o.loop, list->o.watch) != MOON_OK) {
+    gen->base.tally = moon_route_tally_create(list->o.tally_table,
+                                              moon_vm_app(vm)->route_count);
+    if (gen->base.tally == NULL ||
+        moon_vm_attach(vm, list->o.loop, list->o.watch) != MOON_OK) {
         close_gen(gen);
         vote(gen, false, MOON_STR("out of memory"));
         return;

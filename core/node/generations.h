@@ -9,6 +9,7 @@
 #define MOON_NODE_GENERATIONS_H
 
 #include "net/app_handler.h"
+#include "net/route_tally.h"
 #include "node/builder.h"
 
 struct moon_generations;
@@ -21,6 +22,7 @@ struct moon_generations_options {
     struct moon_app_handler *handler;
     struct moon_commons *commons;
     struct moon_session_stores *session_stores;
+    const struct moon_tally_table *tally_table;
     const char *app_filez, *nodez;
     uint32_t worker_id, worker_count;
     bool dev;

@@ -183,6 +183,8 @@ static void on_tick(uv_timer_t *timer)
     moon_reload_tick(master);
     moon_reload_trial_tick(master);
     moon_admin_tick(master);
+    if (master->shm != NULL)
+        moon_recent_tick(&master->recent, master->shm, moon_clock_ms());
     if (master->state == MOON_MASTER_DRAINING)
         drain_tick(master);
 }
@@ -217,6 +219,7 @@ int moon_node_run(const struct moon_node_options *options)
                                   .region_fd = -1};
     master.broken.facts_fd = -1;
     master.started_ms = moon_clock_ms();
+    master.started_at = moon_clock_wall();
     struct moon_buf error = {0};
     if (moon_app_paths_init(&master.paths, options, &error) != MOON_OK) {
         moon_log(MOON_LOG_ERROR, "cannot start: %.*s",

@@ -9,9 +9,11 @@
 #define MOON_NODE_MASTER_INTERNAL_H
 
 #include "net/listen.h"
+#include "node/admin_guard.h"
 #include "node/control.h"
 #include "node/layers.h"
 #include "node/probe.h"
+#include "node/recent.h"
 #include "node/release.h"
 #include "node/shm.h"
 #include "node/trial.h"
@@ -138,7 +140,7 @@ struct moon_master {
     int shm_fd;
     struct moon_region *region; /* what applications share */
     int region_fd;
-    struct moon_metrics *metrics;
+    struct moon_metrics *metrics, *node_metrics; /* the app's, its own */
 
     struct moon_release *fixed; /* the first one: restart-only keys */
     struct moon_release *current;
@@ -155,8 +157,11 @@ struct moon_master {
     struct moon_reload reload;
 
     struct moon_admin *admin;
+    struct moon_admin_guard admin_guard;
     struct moon_dev_watch *dev;
+    struct moon_recent recent; /* for status */
     uint64_t started_ms;
+    double started_at;      /* by the wall clock */
     uint64_t end_signal_ms; /* the one that began the drain came */
     uint64_t drain_at_ms;   /* drain_delay ends */
     uint64_t drain_end_ms;  /* workers are killed */

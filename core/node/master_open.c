@@ -173,6 +173,20 @@ static void give_log_away(const struct moon_config *config)
                  strerror(errno));
 }
 
+static enum moon_err open_metrics(struct moon_master *master,
+                                  const struct moon_config *config)
+{
+    uint32_t slots = moon_shm_slots(master->place_count);
+    enum moon_err err =
+        moon_metrics_open(master->region, MOON_METRICS_APP, slots,
+                          config->metrics_max_series, &master->metrics);
+    if (err == MOON_OK)
+        err = moon_metrics_open(master->region, MOON_METRICS_NODE, slots,
+                                config->metrics_max_series,
+                                &master->node_metrics);
+    return err;
+}
+
 static bool open_parts(struct moon_master *master, struct moon_config *config,
                        struct moon_buf *error)
 {
@@ -203,9 +217,7 @@ static bool open_parts(struct moon_master *master, struct moon_config *config,
     if (err == MOON_OK)
         err = moon_region_create(&master->region, &master->region_fd);
     if (err == MOON_OK)
-        err = moon_metrics_open(master->region,
-                                moon_shm_slots(master->place_count),
-                                config->metrics_max_series, &master->metrics);
+        err = open_metrics(master, config);
     if (err != MOON_OK) {
         moon_buf_printf(error, "no shared memory: %s", moon_err_text(err));
         return false;
@@ -257,6 +269,7 @@ void moon_master_close(struct moon_master *master)
     if (master->shm_fd >= 0)
         (void)close(master->shm_fd);
     moon_metrics_close(master->metrics);
+    moon_metrics_close(master->node_metrics);
     moon_region_close(master->region);
     if (master->region_fd >= 0)
         (void)close(master->region_fd);

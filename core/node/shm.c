@@ -85,6 +85,7 @@ void moon_shm_reset_slot(struct moon_worker_slot *slot)
     moon_shm_set(&slot->running_at, 0);
     moon_shm_set(&slot->vm_used_bytes, 0);
     moon_shm_set(&slot->vm_limit_bytes, 0);
+    moon_shm_set(&slot->lag_us, 0);
     atomic_store(&slot->pid, 0);
     atomic_store(&slot->tid, 0);
 }
@@ -111,6 +112,16 @@ uint64_t moon_shm_sum(const struct moon_shm *shm, enum moon_counter counter)
     for (uint32_t i = 0; i < shm->slot_count; i++)
         sum += moon_shm_get(&shm->slots[i].counters[counter]);
     return sum;
+}
+
+const char *moon_death_name(enum moon_death death)
+{
+    static const char *const names[] = {
+#define X(name) #name,
+        MOON_DEATH_MAP(X)
+#undef X
+    };
+    return names[death];
 }
 
 const char *moon_counter_name(enum moon_counter counter)

@@ -11,6 +11,7 @@
 #define MOON_NODE_SHM_H
 
 #include "base/errcode.h"
+#include "net/route_tally.h"
 #include "vm/budget.h"
 
 #include <stdbool.h>
@@ -38,17 +39,37 @@ enum moon_node_state {
     X(timeouts, "requests that ran out of time")                       \
     X(resets, "connections reset by the client")                       \
     X(accept_pauses, "pauses in accepting for lack of descriptors")    \
-    X(shed, "requests refused under overload")                         \
+    X(shed, "idle connections closed for lack of files")               \
+    X(connection_limits, "times that max_connections was reached")     \
+    X(received_bytes, "bytes read from clients")                       \
+    X(sent_bytes, "bytes written to clients")                          \
     X(status_1xx, "responses 1xx")                                     \
     X(status_2xx, "responses 2xx")                                     \
     X(status_3xx, "responses 3xx")                                     \
     X(status_4xx, "responses 4xx")                                     \
     X(status_5xx, "responses 5xx")                                     \
-    X(lua_errors, "errors raised by the application")                  \
+    X(lua_errors, "handlers and tasks that failed, stopped ones too")  \
     X(cpu_stops, "handlers stopped at their CPU limit")                \
     X(memory_stops, "handlers stopped at their memory limit")          \
     X(vm_rebuilds, "virtual machines replaced because they were full") \
-    X(linger_ends, "old generations ended before their requests were")
+    X(linger_ends, "old generations ended before their requests were") \
+    X(slow_slices, "slices of Lua that took slow_slice or longer")     \
+    X(session_store_errors, "operations that a session store failed")  \
+    X(log_lines_dropped, "log lines dropped, as nobody took them")
+
+/* Why a worker had to be replaced. */
+#define MOON_DEATH_MAP(X)                                \
+    X(exit)    /* by itself, though nobody told it to */ \
+    X(signal)  /* a crash, or somebody's kill */         \
+    X(hang)    /* killed by the watch */                 \
+    X(startup) /* before it was ready */
+
+enum moon_death {
+#define X(name) MOON_DEATH_##name,
+    MOON_DEATH_MAP(X)
+#undef X
+        MOON_DEATHS
+};
 
 enum moon_counter {
 #define X(name, help) MOON_COUNTER_##name,
@@ -72,6 +93,8 @@ struct moon_worker_slot {
     _Atomic uint64_t running_at; /* see node/witness.h; 0: not known */
     _Atomic uint64_t vm_used_bytes, vm_limit_bytes;
     _Atomic uint64_t counters[MOON_COUNTERS];
+    _Atomic uint64_t took[MOON_TOOK_BUCKETS]; /* net/route_tally.h */
+    _Atomic uint64_t lag_us; /* of its loop, most in the last seconds */
 };
 
 struct moon_shm {
@@ -84,6 +107,7 @@ struct moon_shm {
     _Atomic uint64_t generation; /* committed */
     _Atomic uint64_t complained; /* of an unknown proxy, see http/client.h */
     _Atomic uint64_t reloads, reloads_failed, rollbacks, restarts, kills;
+    _Atomic uint64_t deaths[MOON_DEATHS]; /* they sum up to `restarts` */
     struct moon_worker_slot slots[];
 };
 
@@ -133,6 +157,7 @@ static inline void moon_shm_add(_Atomic uint64_t *word, uint64_t more)
 
 /* Sum of one counter over all slots. */
 uint64_t moon_shm_sum(const struct moon_shm *shm, enum moon_counter counter);
+const char *moon_death_name(enum moon_death death);
 /* Snake-case name and help text. */
 const char *moon_counter_name(enum moon_counter counter);
 const char *moon_counter_help(enum moon_counter counter);

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { BACKOFF_FIRST_MS = 100, BACKOFF_MAX_MS = 5000 };
@@ -221,6 +222,15 @@ static void log_death(const struct moon_child *child, int status)
                                                      : "");
 }
 
+static enum moon_death death_of(const struct moon_child *child, int status)
+{
+    if (child->watch.killed)
+        return MOON_DEATH_hang;
+    if (child->state == MOON_CHILD_STARTING)
+        return MOON_DEATH_startup;
+    return WIFSIGNALED(status) ? MOON_DEATH_signal : MOON_DEATH_exit;
+}
+
 bool moon_supervise_reaped(struct moon_master *master, pid_t pid, int status)
 {
     struct moon_child *child = NULL;
@@ -241,10 +251,12 @@ bool moon_supervise_reaped(struct moon_master *master, pid_t pid, int status)
     p->child = NULL;
     moon_shm_reset_slot(&master->shm->slots[place]);
     moon_metrics_end_worker(master->metrics, place);
+    moon_metrics_end_worker(master->node_metrics, place);
     uv_close((uv_handle_t *)&child->poll, free_child);
     if (master->state == MOON_MASTER_DRAINING)
         return true;
     moon_shm_add(&master->shm->restarts, 1);
+    moon_shm_add(&master->shm->deaths[death_of(child, status)], 1);
     bool before_ready = child->state == MOON_CHILD_STARTING;
     if (before_ready)
         p->failures++;

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/tally.h"
 #include "node/layers.h"
 #include "node/process.h"
 #include "node/session_dir.h"
@@ -263,6 +264,7 @@ static void on_beat(uv_timer_t *timer)
 {
     struct moon_worker *worker = timer->data;
     moon_shm_set32(&worker->slot->heartbeat, ++worker->beats);
+    moon_worker_measure_lag(worker, BEAT_MS);
     moon_worker_publish(worker);
     if (worker->beats % TEND_BEATS == 0)
         moon_generations_tend(worker->generations);
@@ -315,6 +317,7 @@ static void become(struct moon_worker *worker)
         die(text);
     if (chdir(o->release->dirz) != 0)
         moon_log(MOON_LOG_DEBUG, "cannot enter %s", o->release->dirz);
+    moon_tally_reset();
     worker->slot = &o->shm->slots[o->slot];
     atomic_store(&worker->slot->pid, (int32_t)getpid());
     atomic_store(&worker->slot->tid, (int32_t)gettid());
@@ -324,6 +327,26 @@ static void become(struct moon_worker *worker)
     moon_shm_set32(&worker->slot->state, MOON_WORKER_STARTING);
     for (int i = 0; i < MOON_COUNTERS; i++)
         worker->base_counters[i] = moon_shm_get(&worker->slot->counters[i]);
+}
+
+/* What the node counts in a table of its own. */
+static void open_tally(struct moon_worker *worker)
+{
+    const struct moon_worker_options *o = worker->o;
+    const struct moon_metric_info refusals = {
+        .kind = MOON_METRIC_COUNTER,
+        .name = MOON_STR("moonshine_limit_refusals_total"),
+        .help = MOON_STR("Requests refused by a rate limit"),
+        .labels = MOON_STR("limit")};
+    if (moon_metrics_open(
+            o->region, MOON_METRICS_NODE, moon_shm_slots(o->worker_count),
+            o->fixed->metrics_max_series, &worker->node_metrics) != MOON_OK ||
+        moon_tally_table_open(&worker->tally_table, worker->node_metrics,
+                              o->slot, worker->slot->took) != MOON_OK ||
+        moon_metrics_declare(worker->node_metrics, o->slot, 0, &refusals,
+                             &worker->commons.refusals) != MOON_OK)
+        die("no memory for the node's metrics");
+    worker->commons.node_metrics = worker->node_metrics;
 }
 
 static void make_stores(struct moon_worker *worker)
@@ -374,6 +397,7 @@ static void make_parts(struct moon_worker *worker)
                           moon_shm_slots(o->worker_count), o->slot,
                           o->fixed) != MOON_OK)
         die("no memory for limits and metrics");
+    open_tally(worker);
     make_stores(worker);
     worker->generations =
         moon_generations_create(&(struct moon_generations_options){
@@ -383,6 +407,7 @@ static void make_parts(struct moon_worker *worker)
             .handler = worker->handler,
             .commons = &worker->commons,
             .session_stores = worker->session_stores,
+            .tally_table = &worker->tally_table,
             .app_filez = o->app_filez,
             .nodez = o->nodez,
             .worker_id = o->slot + 1,
@@ -413,6 +438,7 @@ static void start_handles(struct moon_worker *worker)
     (void)uv_timer_init(loop, &worker->drain_timer);
     (void)uv_timer_init(loop, &worker->beat);
     (void)uv_timer_start(&worker->beat, on_beat, BEAT_MS, BEAT_MS);
+    worker->beat_ns = moon_clock_ns();
     /* From here on the master watches: the first request may be the one. */
     moon_shm_set32(&worker->slot->heartbeat, ++worker->beats);
 }
@@ -438,6 +464,7 @@ static void tear_down(struct moon_worker *worker)
     (void)uv_run(&worker->loop, UV_RUN_DEFAULT);
     moon_generations_destroy(worker->generations);
     moon_commons_deinit(&worker->commons);
+    moon_metrics_close(worker->node_metrics);
     moon_app_handler_destroy(worker->handler);
     moon_budget_unwatch(worker->watch);
     moon_budget_destroy(worker->budget);
@@ -455,6 +482,7 @@ void moon_worker_main(const struct moon_worker_options *options)
     start_handles(&worker);
     moon_generations_prepare(worker.generations, options->release, 0);
     (void)uv_run(&worker.loop, UV_RUN_DEFAULT);
+    moon_worker_publish(&worker); /* what the last beat did not */
     bool clean = worker.finished && !worker.cut;
     if (clean)
         tear_down(&worker);

@@ -15,12 +15,16 @@ struct moon_worker {
     uv_timer_t beat, drain_timer;
     int signal_fd;
     uint32_t beats;
+    uint64_t beat_ns;             /* when the last one was */
+    uint64_t lag_us, last_lag_us; /* most in this period, and the last */
     struct moon_budget *budget;
     struct moon_watch *watch;
     struct moon_builder *builder;
     struct moon_app_handler *handler;
     struct moon_server *server; /* NULL once destroyed */
     struct moon_commons commons;
+    struct moon_metrics *node_metrics;
+    struct moon_tally_table tally_table;
     struct moon_session_stores *session_stores;
     struct moon_generations *generations;
     uint64_t base_counters[MOON_COUNTERS]; /* of this slot, before us */
@@ -35,6 +39,8 @@ void moon_worker_send(struct moon_worker *worker,
                       const struct moon_control_msg *msg);
 /* Copies counts into the slot. */
 void moon_worker_publish(struct moon_worker *worker);
+/* At each beat: how late it is, for one every `period_ms`. */
+void moon_worker_measure_lag(struct moon_worker *worker, uint64_t period_ms);
 /* Text of `status --requests`: one line each. */
 void moon_worker_list_requests(const struct moon_worker *worker,
                                struct moon_buf *out);

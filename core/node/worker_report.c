@@ -3,7 +3,10 @@
 #include "node/worker_internal.h"
 
 #include "base/clock.h"
+#include "base/tally.h"
 #include "vm/task.h"
+
+enum { LAG_BEATS = 100 };
 
 static void count(struct moon_worker *worker, enum moon_counter counter,
                   uint64_t value)
@@ -24,6 +27,15 @@ void moon_worker_publish(struct moon_worker *worker)
     count(worker, MOON_COUNTER_resets, s->resets);
     count(worker, MOON_COUNTER_accept_pauses, s->accept_pauses);
     count(worker, MOON_COUNTER_shed, s->shed);
+    count(worker, MOON_COUNTER_connection_limits, s->full);
+    count(worker, MOON_COUNTER_received_bytes, s->bytes_in);
+    count(worker, MOON_COUNTER_sent_bytes, s->bytes_out);
+    count(worker, MOON_COUNTER_slow_slices,
+          moon_tally_get(MOON_TALLY_SLOW_SLICES));
+    count(worker, MOON_COUNTER_session_store_errors,
+          moon_tally_get(MOON_TALLY_SESSION_STORE_ERRORS));
+    count(worker, MOON_COUNTER_log_lines_dropped,
+          moon_tally_get(MOON_TALLY_LOG_DROPPED));
     for (int i = 0; i < 5; i++)
         count(worker, (enum moon_counter)(MOON_COUNTER_status_1xx + i),
               s->status_class[i + 1]);
@@ -43,6 +55,30 @@ void moon_worker_publish(struct moon_worker *worker)
     moon_shm_set32(&worker->slot->tasks, vm.tasks);
     moon_shm_set(&worker->slot->vm_used_bytes, vm.used_bytes);
     moon_shm_set(&worker->slot->vm_limit_bytes, vm.limit_bytes);
+}
+
+/* The most of the last one or two periods. */
+static void note_lag(struct moon_worker *worker, uint64_t lag_us)
+{
+    if (lag_us > worker->lag_us)
+        worker->lag_us = lag_us;
+    if (worker->beats % LAG_BEATS == 0) {
+        worker->last_lag_us = worker->lag_us;
+        worker->lag_us = 0;
+    }
+    moon_shm_set(&worker->slot->lag_us, worker->lag_us > worker->last_lag_us
+                                            ? worker->lag_us
+                                            : worker->last_lag_us);
+}
+
+void moon_worker_measure_lag(struct moon_worker *worker, uint64_t period_ms)
+{
+    uint64_t now = moon_clock_ns();
+    uint64_t due = worker->beat_ns + period_ms * 1000000u;
+    uint64_t lag_ns = now > due ? now - due : 0;
+    note_lag(worker, lag_ns / 1000);
+    moon_tally_table_lag(&worker->tally_table, (double)lag_ns / 1e9);
+    worker->beat_ns = now;
 }
 
 static const char *what_it_does(const struct moon_exchange *x)

@@ -14,7 +14,8 @@ enum moon_err moon_commons_init(struct moon_commons *commons,
     commons->limits =
         moon_limits_open(commons->region, config->limits_max_keys);
     if (commons->limits == NULL ||
-        moon_metrics_open(commons->region, slots, config->metrics_max_series,
+        moon_metrics_open(commons->region, MOON_METRICS_APP, slots,
+                          config->metrics_max_series,
                           &commons->metrics) != MOON_OK) {
         moon_commons_deinit(commons);
         return MOON_ENOMEM;

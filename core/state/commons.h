@@ -17,7 +17,11 @@ struct moon_commons {
     bool own_region;
     struct moon_limits *limits;   /* owned */
     struct moon_metrics *metrics; /* owned */
-    uint32_t slot;                /* of this process in `metrics` */
+    uint32_t slot;                /* of this process in both tables */
+    /* The node's own, borrowed, and the number of the metric that counts
+     * refusals in it by limit. NULL where nobody counts (a probe). */
+    struct moon_metrics *node_metrics;
+    uint32_t refusals;
 };
 
 /* `region` NULL: makes one that nobody else sees. The process is the one of

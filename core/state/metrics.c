@@ -55,8 +55,9 @@ static void init_head(void *at, size_t size, void *ctx)
     moon_random_bytes(head->hash_key, sizeof(head->hash_key));
 }
 
-enum moon_err moon_metrics_open(struct moon_region *region, uint32_t slots,
-                                uint32_t max_series, struct moon_metrics **out)
+enum moon_err moon_metrics_open(struct moon_region *region, const char *namez,
+                                uint32_t slots, uint32_t max_series,
+                                struct moon_metrics **out)
 {
     struct moon_metrics *m = calloc(1, sizeof(*m));
     if (m == NULL)
@@ -65,7 +66,7 @@ enum moon_err moon_metrics_open(struct moon_region *region, uint32_t slots,
     m->max_series = max_series;
     lay_out(m, NULL);
     m->base =
-        moon_region_extent(region, "metrics", LAYOUT, m->size, init_head, NULL);
+        moon_region_extent(region, namez, LAYOUT, m->size, init_head, NULL);
     if (m->base == NULL) {
         free(m);
         return MOON_ENOMEM;
@@ -498,10 +499,12 @@ uint32_t moon_metrics_max_series(const struct moon_metrics *m)
     return m->max_series;
 }
 
-static void add_to(_Atomic double *cell, double more)
+/* Others read it meanwhile; nobody else writes it. */
+void moon_metrics_bump(double *cell, double more)
 {
-    double now = atomic_load_explicit(cell, memory_order_relaxed);
-    atomic_store_explicit(cell, now + more, memory_order_relaxed);
+    _Atomic double *at = (_Atomic double *)cell;
+    double now = atomic_load_explicit(at, memory_order_relaxed);
+    atomic_store_explicit(at, now + more, memory_order_relaxed);
 }
 
 void moon_metrics_observe(double *cells, const double *buckets, uint32_t count,
@@ -510,8 +513,8 @@ void moon_metrics_observe(double *cells, const double *buckets, uint32_t count,
     uint32_t i = 0;
     while (i < count && value > buckets[i])
         i++;
-    add_to((_Atomic double *)&cells[i], 1);
-    add_to((_Atomic double *)&cells[count + 1], value);
+    moon_metrics_bump(&cells[i], 1);
+    moon_metrics_bump(&cells[count + 1], value);
 }
 
 /* ---- the master ---- */

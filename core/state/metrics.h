@@ -49,10 +49,16 @@ struct moon_metric_info {
     uint32_t bucket_count;
 };
 
-/* The region's metrics for `slots` workers and so many series with labels, made
- * by whoever comes first; the handle is of this process. The region is borrowed
- * for its life. MOON_ENOMEM: no room in it. */
+/* Two tables that a region has: the application's, and the node's own, whose
+ * series never compete with those. */
+#define MOON_METRICS_APP "metrics"
+#define MOON_METRICS_NODE "node metrics"
+
+/* The region's metrics of that name for `slots` workers and so many series with
+ * labels, made by whoever comes first; the handle is of this process. The
+ * region is borrowed for its life. MOON_ENOMEM: no room in it. */
 MOON_MUST_CHECK enum moon_err moon_metrics_open(struct moon_region *region,
+                                                const char *namez,
                                                 uint32_t slots,
                                                 uint32_t max_series,
                                                 struct moon_metrics **out);
@@ -80,6 +86,7 @@ bool moon_metrics_find(struct moon_metrics *metrics, uint32_t number,
 /* True once, until there is room again: somebody should say so. */
 bool moon_metrics_just_filled(struct moon_metrics *metrics);
 uint32_t moon_metrics_max_series(const struct moon_metrics *metrics);
+void moon_metrics_bump(double *cell, double more);
 /* Of a histogram's cells. */
 void moon_metrics_observe(double *cells, const double *buckets, uint32_t count,
                           double value);

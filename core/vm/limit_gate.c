@@ -1,6 +1,7 @@
 #include "vm/limit_gate.h"
 
 #include "base/log.h"
+#include "state/metrics.h"
 
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -195,6 +196,8 @@ enum moon_err moon_limit_gate(struct moon_exchange *x,
         !moon_limits_take(set->table, claims, used, now_ns, results, &which);
     if (outcome->refused) {
         outcome->status = limits[which]->status;
+        if (limits[which]->refusals != NULL)
+            moon_metrics_bump(limits[which]->refusals, 1);
     } else {
         for (uint32_t i = 0; i < used; i++) {
             if (results[i].delay_ns > outcome->delay_ns)

@@ -26,8 +26,9 @@ struct moon_limit {
     uint64_t salt;
     enum moon_limit_by by;
     uint32_t cost;
-    uint16_t status; /* of a refusal */
-    bool dry_run;    /* counts and logs, refuses nothing */
+    uint16_t status;  /* of a refusal */
+    double *refusals; /* a metric's cell of this worker, or NULL */
+    bool dry_run;     /* counts and logs, refuses nothing */
 };
 
 struct moon_limit_set {

@@ -1,4 +1,5 @@
 #include "base/log.h"
+#include "base/tally.h"
 #include "http/problem.h"
 #include "vm/vm_internal.h"
 
@@ -312,6 +313,7 @@ static void warn_slow(const struct moon_task *task, uint64_t ms)
 {
     const struct moon_exchange *x = task->x;
     char where[128] = "";
+    moon_tally_add(MOON_TALLY_SLOW_SLICES, 1);
     find_line(task, where, sizeof(where));
     if (x == NULL || x->route == NULL)
         moon_log(

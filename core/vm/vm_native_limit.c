@@ -1,5 +1,6 @@
 #include "vm/vm_native.h"
 
+#include "state/commons.h"
 #include "vm/vm_internal.h"
 
 static struct moon_str keep_text(lua_State *L, struct moon_limit_set *set,
@@ -11,6 +12,20 @@ static struct moon_str keep_text(lua_State *L, struct moon_limit_set *set,
     if (text.ptr == NULL)
         luaL_error(L, "out of memory");
     return text;
+}
+
+/* The cell that counts its refusals, found while the code loads so that a
+ * refusal is one addition. */
+static double *refusals_of(const struct moon_vm *vm, struct moon_str name)
+{
+    const struct moon_commons *commons = vm->options.commons;
+    uint32_t cell;
+    if (commons == NULL || commons->node_metrics == NULL)
+        return NULL;
+    /* If there is no room for one more, it is the cell of "other". */
+    (void)moon_metrics_find(commons->node_metrics, commons->refusals, &name, 1,
+                            &cell);
+    return moon_metrics_cells(commons->node_metrics, commons->slot) + cell;
 }
 
 /* add_limit(kind, rate, period, burst, name, policy, by, header, cost, status,
@@ -41,6 +56,7 @@ static int add_limit(lua_State *L)
     limit->status = (uint16_t)luaL_checkinteger(L, 10);
     limit->dry_run = lua_toboolean(L, 11) != 0;
     limit->salt = moon_limits_salt(set->table, limit->name);
+    limit->refusals = refusals_of(vm, limit->name);
     lua_pushinteger(L, (lua_Integer)number);
     return 1;
 }

@@ -26,8 +26,8 @@ local function check_name(name)
     if not name:find("^[%a_][%w_]*$") or #name > NAME_MAX then
         fault.raise("metrics: the name %q must be of letters, digits and _, not start with a "
             .. "digit, and have at most %d characters", name, NAME_MAX)
-    elseif name:sub(1, 10) == "moonshine_" then
-        fault.raise("metrics: names that start with moonshine_ belong to the server")
+    elseif name:sub(1, 10) == "moonshine_" or name:sub(1, 8) == "process_" then
+        fault.raise("metrics: names that start with moonshine_ or process_ belong to the server")
     end
 end
 

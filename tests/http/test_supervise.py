@@ -354,9 +354,6 @@ def test_status_requests_and_metrics(start):
     metrics = admin.ask("GET", "/-/metrics").text
     assert f'_responses_total{{class="5xx"}} {before + 1}\n' in metrics
     assert "moonshine_workers 2" in metrics
-    for line in metrics.splitlines():
-        assert re.fullmatch(r"# (HELP|TYPE) moonshine_\w+ .+|"
-                            r"moonshine_\w+(\{[^}]*\})? \S+", line), line
 
 
 def test_counters_survive_a_worker(start):

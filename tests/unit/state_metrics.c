@@ -27,7 +27,8 @@ static int set_up(void **state)
 {
     (void)state;
     return moon_region_create(&region, &fd) != MOON_OK ||
-           moon_metrics_open(region, SLOTS, MAX_SERIES, &m) != MOON_OK;
+           moon_metrics_open(region, MOON_METRICS_APP, SLOTS, MAX_SERIES, &m) !=
+               MOON_OK;
 }
 
 static int tear_down(void **state)
@@ -418,7 +419,9 @@ static void is_found_again(void **state)
     struct moon_metrics *first = m;
     uint32_t c = declare(MOON_METRIC_COUNTER, "c_total", "a"), number;
     add(0, c, "x", 5);
-    assert_int_equal(moon_metrics_open(region, SLOTS, MAX_SERIES, &m), MOON_OK);
+    assert_int_equal(
+        moon_metrics_open(region, MOON_METRICS_APP, SLOTS, MAX_SERIES, &m),
+        MOON_OK);
     moon_metrics_close(first);
     assert_int_equal(
         declare_in(1, 1, MOON_METRIC_COUNTER, "c_total", "a", &number),
