@@ -89,7 +89,7 @@ static void describe(const struct moon_sample *sample, struct moon_buf *out)
     double slow = moon_sample_quantile(sample, slow_share);
     moon_buf_printf(out, "%.1f %% failed", moon_sample_failed(sample) * 100);
     if (slow >= 0)
-        moon_buf_printf(out, ", p95 %.0f ms", slow * 1000);
+        moon_buf_printf(out, ", p95 %.1f ms", slow * 1000);
 }
 
 static bool measure_usual(struct rolling *rolling)

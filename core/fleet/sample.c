@@ -86,6 +86,14 @@ static void add_bucket(struct moon_sample *sample, const struct line *line)
     sample->counts[i] += (uint64_t)line->value;
 }
 
+static void add_requests(struct moon_sample *sample, const struct line *line)
+{
+    struct moon_str status = label(line->labels, "status");
+    sample->requests += (uint64_t)line->value;
+    if (moon_str_starts(status, MOON_STR("5")))
+        sample->failures += (uint64_t)line->value;
+}
+
 static bool is(const struct line *line, const char *namez)
 {
     return moon_str_eq(line->name, moon_strz(namez));
@@ -93,7 +101,6 @@ static bool is(const struct line *line, const char *namez)
 
 void moon_sample_read(struct moon_sample *sample, struct moon_str metrics)
 {
-    uint64_t shed = 0;
     *sample = (struct moon_sample){0};
     while (metrics.len > 0) {
         struct moon_str text = moon_str_cut(metrics, '\n', &metrics);
@@ -102,23 +109,20 @@ void moon_sample_read(struct moon_sample *sample, struct moon_str metrics)
             !(line.value >= 0 && line.value < 0x1p53))
             continue;
         uint64_t value = (uint64_t)line.value;
+        /* Whoever asks whether a node is well says nothing about the code. */
+        if (moon_str_eq(label(line.labels, "route"), MOON_STR("health")))
+            continue;
         if (is(&line, "moonshine_generation"))
             sample->generation = value;
         else if (is(&line, "moonshine_workers"))
             sample->workers += value;
         else if (is(&line, "moonshine_connections"))
             sample->connections += value;
-        else if (is(&line, "moonshine_requests_total"))
-            sample->requests += value;
-        else if (is(&line, "moonshine_responses_total") &&
-                 moon_str_eq(label(line.labels, "class"), MOON_STR("5xx")))
-            sample->failures += value;
-        else if (is(&line, "moonshine_shed_total"))
-            shed += value;
-        else if (is(&line, "moonshine_request_duration_seconds_bucket"))
+        else if (is(&line, "moonshine_route_duration_seconds_bucket"))
             add_bucket(sample, &line);
+        else if (is(&line, "moonshine_route_requests_total"))
+            add_requests(sample, &line);
     }
-    sample->failures -= shed < sample->failures ? shed : sample->failures;
 }
 
 /* ---- comparing ---- */

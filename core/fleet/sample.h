@@ -14,8 +14,8 @@ enum { MOON_SAMPLE_BUCKETS = 64 };
 struct moon_sample {
     uint64_t generation;
     uint64_t workers, connections;
-    uint64_t requests;
-    uint64_t failures; /* 5xx that the code can be blamed for */
+    uint64_t requests; /* to routes, not those of health checks */
+    uint64_t failures; /* of them: answered 5xx */
     /* Of how long requests took: how many took at most `bounds` seconds, the
      * last one is infinite. */
     uint32_t bucket_count;

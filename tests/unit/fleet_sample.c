@@ -8,6 +8,8 @@
 
 #include <cmocka.h>
 
+#define REQUESTS "moonshine_route_requests_total"
+
 static struct moon_sample sample(const char *textz)
 {
     struct moon_sample out;
@@ -19,21 +21,19 @@ static void reads_what_it_knows(void **state)
 {
     (void)state;
     struct moon_sample s = sample(
-        "# HELP moonshine_requests_total requests\n"
-        "# TYPE moonshine_requests_total counter\n"
-        "moonshine_requests_total{route=\"/a}\\\"b\",method=\"GET\"} 40\n"
-        "moonshine_requests_total{route=\"/c\",method=\"GET\"} 2\n"
+        "# HELP moonshine_route_requests_total requests\n"
+        "# TYPE moonshine_route_requests_total counter\n" REQUESTS
+        "{route=\"/a}\\\"b\",method=\"GET\",status=\"200\"} 30\n" REQUESTS
+        "{route=\"/a}\\\"b\",method=\"GET\",status=\"500\"} 8\n" REQUESTS
+        "{route=\"/c\",method=\"GET\",status=\"503\"} 2\n" REQUESTS
+        "{route=\"/c\",method=\"GET\",status=\"none\"} 2\n" REQUESTS
+        "{route=\"health\",method=\"GET\",status=\"503\"} 7\n"
         "moonshine_generation 7\n"
         "moonshine_workers 4\n"
         "moonshine_connections 9\n"
-        "moonshine_responses_total{class=\"2xx\"} 30\n"
-        "moonshine_responses_total{class=\"5xx\"} 12\n"
-        "moonshine_shed_total 2\n"
         "other_requests_total 1000\n"
-        "nonsense\n"
-        "moonshine_requests_total{route=\"open 5\n"
-        "moonshine_requests_total NaN\n"
-        "moonshine_requests_total -4\n");
+        "nonsense\n" REQUESTS "{route=\"open 5\n" REQUESTS " NaN\n" REQUESTS
+        " -4\n");
     assert_int_equal(s.generation, 7);
     assert_int_equal(s.workers, 4);
     assert_int_equal(s.connections, 9);
@@ -43,7 +43,7 @@ static void reads_what_it_knows(void **state)
     assert_true(moon_sample_quantile(&s, 0.5) < 0);
 }
 
-#define BUCKET "moonshine_request_duration_seconds_bucket"
+#define BUCKET "moonshine_route_duration_seconds_bucket"
 
 static void tells_how_long_requests_took(void **state)
 {
@@ -69,12 +69,11 @@ static void counts_what_is_new(void **state)
 {
     (void)state;
     struct moon_sample then =
-        sample("moonshine_requests_total 100\n" BUCKET "{le=\"1\"} 60\n" BUCKET
-               "{le=\"+Inf\"} 100\n");
+        sample(REQUESTS " 100\n" BUCKET "{le=\"1\"} 60\n" BUCKET
+                        "{le=\"+Inf\"} 100\n");
     struct moon_sample now =
-        sample("moonshine_generation 3\n"
-               "moonshine_requests_total 130\n" BUCKET "{le=\"1\"} 90\n" BUCKET
-               "{le=\"+Inf\"} 130\n");
+        sample("moonshine_generation 3\n" REQUESTS " 130\n" BUCKET
+               "{le=\"1\"} 90\n" BUCKET "{le=\"+Inf\"} 130\n");
     struct moon_sample between;
     moon_sample_since(&now, &then, &between);
     assert_int_equal(between.requests, 30);
@@ -82,7 +81,7 @@ static void counts_what_is_new(void **state)
     assert_int_equal(between.counts[0], 30);
     assert_int_equal(between.counts[1], 30);
     /* Restarted meanwhile. */
-    now = sample("moonshine_requests_total 5\n");
+    now = sample(REQUESTS " 5\n");
     moon_sample_since(&now, &then, &between);
     assert_int_equal(between.requests, 5);
     assert_int_equal(between.bucket_count, 0);
@@ -92,9 +91,8 @@ static void adds_up_nodes(void **state)
 {
     (void)state;
     struct moon_sample all = {0};
-    struct moon_sample one =
-        sample("moonshine_requests_total 3\n" BUCKET "{le=\"1\"} 2\n" BUCKET
-               "{le=\"+Inf\"} 3\n");
+    struct moon_sample one = sample(
+        REQUESTS " 3\n" BUCKET "{le=\"1\"} 2\n" BUCKET "{le=\"+Inf\"} 3\n");
     moon_sample_add(&all, &one);
     moon_sample_add(&all, &one);
     assert_int_equal(all.requests, 6);
