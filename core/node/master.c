@@ -49,7 +49,7 @@ static void send_drain(struct moon_master *master)
         moon_clock_ms() + drain_timeout_ms(master) + KILL_AFTER_MS;
     for (uint32_t i = 0; i < master->place_count; i++)
         if (master->places[i].child != NULL)
-            moon_supervise_drain(master->places[i].child);
+            moon_supervise_drain(master->places[i].child, 0);
     /* The workers have their own descriptors of the same sockets. */
     moon_master_close_listeners(master);
     moon_master_check_end(master);

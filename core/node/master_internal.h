@@ -55,7 +55,6 @@ struct moon_child {
     uint64_t generation;  /* that it serves */
     uint64_t prepare_txn; /* it is preparing; 0: nothing */
     bool voted;
-    uint64_t drain_sent_ms;
     struct moon_watch_record watch;
     uv_poll_t poll;
 };
@@ -189,7 +188,8 @@ enum moon_err moon_supervise_send(struct moon_child *child,
 /* Asks it to build the release. */
 void moon_supervise_prepare(struct moon_child *child,
                             struct moon_release *release, uint64_t txn);
-void moon_supervise_drain(struct moon_child *child);
+/* `shared`: as of MOON_CONTROL_DRAIN. */
+void moon_supervise_drain(struct moon_child *child, uint32_t shared);
 void moon_supervise_kill_all(struct moon_master *master);
 /* Serving children, of a generation if it is not 0. */
 uint32_t moon_supervise_ready(const struct moon_master *master,

@@ -430,7 +430,7 @@ void moon_reload_child_ready(struct moon_child *child)
 {
     struct moon_master *master = child->master;
     if (master->state == MOON_MASTER_DRAINING) {
-        moon_supervise_drain(child);
+        moon_supervise_drain(child, 0);
         return;
     }
     moon_dev_broken_tell(child);
@@ -471,7 +471,7 @@ void moon_reload_child_failed(struct moon_child *child, uint64_t txn,
             /* It cannot catch up in place; a new process may. */
             moon_log(MOON_LOG_ERROR, "%.*s: replacing it",
                      MOON_STR_ARG(moon_buf_str(&why)));
-            moon_supervise_drain(child);
+            moon_supervise_drain(child, UINT32_MAX); /* it alone */
         }
     }
     moon_buf_deinit(&why);

@@ -275,18 +275,24 @@ bool moon_supervise_reaped(struct moon_master *master, pid_t pid, int status)
 
 /* ---- orders ---- */
 
+static enum moon_err send_to(struct moon_child *child,
+                             const struct moon_control_msg *msg)
+{
+    enum moon_err err =
+        child->fd_open ? moon_control_send(child->fd, msg) : MOON_ECLOSED;
+    if (err != MOON_OK && err != MOON_ECLOSED)
+        moon_log(MOON_LOG_ERROR, "cannot reach worker %u: %s", child->slot + 1,
+                 moon_err_text(err));
+    return err;
+}
+
 enum moon_err moon_supervise_send(struct moon_child *child,
                                   enum moon_control_type type, uint64_t txn)
 {
     struct moon_control_msg msg;
     moon_control_msg_init(&msg, type);
     msg.txn = txn;
-    enum moon_err err =
-        child->fd_open ? moon_control_send(child->fd, &msg) : MOON_ECLOSED;
-    if (err != MOON_OK && err != MOON_ECLOSED)
-        moon_log(MOON_LOG_ERROR, "cannot reach worker %u: %s", child->slot + 1,
-                 moon_err_text(err));
-    return err;
+    return send_to(child, &msg);
 }
 
 void moon_supervise_prepare(struct moon_child *child,
@@ -308,13 +314,15 @@ void moon_supervise_prepare(struct moon_child *child,
         moon_reload_child_failed(child, txn, moon_strz(moon_err_text(err)));
 }
 
-void moon_supervise_drain(struct moon_child *child)
+void moon_supervise_drain(struct moon_child *child, uint32_t shared)
 {
     if (child->state == MOON_CHILD_DRAINING)
         return;
     child->state = MOON_CHILD_DRAINING;
-    child->drain_sent_ms = moon_clock_ms();
-    (void)moon_supervise_send(child, MOON_CONTROL_DRAIN, 0);
+    struct moon_control_msg msg;
+    moon_control_msg_init(&msg, MOON_CONTROL_DRAIN);
+    msg.count = shared;
+    (void)send_to(child, &msg);
 }
 
 void moon_supervise_kill_all(struct moon_master *master)

@@ -189,7 +189,7 @@ static void obey(struct moon_worker *worker, struct moon_control_msg *msg)
         moon_generations_drop(worker->generations, msg->txn);
         break;
     case MOON_CONTROL_DRAIN:
-        moon_worker_drain(worker);
+        moon_worker_drain(worker, msg->count);
         break;
     case MOON_CONTROL_REOPEN_LOGS:
         if (moon_log_reopen() != MOON_OK)
@@ -227,7 +227,7 @@ static void on_control(uv_poll_t *poll, int status, int events)
             (void)uv_poll_stop(poll);
             if (!worker->draining)
                 moon_log(MOON_LOG_WARN, "the master is gone: draining");
-            moon_worker_drain(worker);
+            moon_worker_drain(worker, 0);
             return;
         }
         obey(worker, &msg);
@@ -290,7 +290,7 @@ static const char *not_ready(void *ctx)
     const struct moon_worker *worker = ctx;
     switch (moon_shm_get32(&worker->o->shm->node_state)) {
     case MOON_NODE_READY:
-        if (worker->draining)
+        if (worker->draining && !moon_worker_is_replaced(worker))
             return "draining\n";
         return has_store(worker) ? NULL : "the session store does not answer\n";
     case MOON_NODE_DRAINING:
