@@ -63,6 +63,10 @@ void moon_inventory_write(const struct moon_inventory *inventory,
                         inventory->pid_pathz);
         end_entry(out);
     }
+    if (inventory->memory_dirz[0] != '\0') {
+        moon_buf_printf(out, "memory %s", inventory->memory_dirz);
+        end_entry(out);
+    }
     write_socket(out, "admin", &inventory->admin);
     for (uint32_t i = 0; i < inventory->socket_count; i++)
         write_socket(out, "listen", &inventory->sockets[i]);
@@ -144,6 +148,8 @@ static bool take_entry(struct moon_str name, struct moon_str values,
     if (moon_str_eq(name, MOON_STR("pidfile")))
         return take_fd(&values, &to->pid_fd) &&
                take_text(values, to->pid_pathz, sizeof(to->pid_pathz));
+    if (moon_str_eq(name, MOON_STR("memory")))
+        return take_text(values, to->memory_dirz, sizeof(to->memory_dirz));
     if (moon_str_eq(name, MOON_STR("admin")))
         return take_socket(values, &to->admin);
     if (moon_str_eq(name, MOON_STR("listen")))

@@ -29,6 +29,7 @@ struct moon_inventory {
     uint32_t side;                   /* there, of its master */
     int channel_fd, shm_fd, region_fd, pid_fd; /* -1: none */
     char pid_pathz[PATH_MAX];
+    char memory_dirz[PATH_MAX]; /* of sessions that end with the node; "" */
     struct moon_inventory_socket admin;
     struct moon_inventory_socket sockets[MOON_LISTEN_MAX];
     uint32_t socket_count;

@@ -131,7 +131,7 @@ void moon_worker_drain(struct moon_worker *worker, uint32_t shared)
     if (config == NULL)
         config = worker->o->release->config;
     worker->drain_deadline_ms = moon_clock_ms() + config->drain_timeout_ms;
-    if (!worker->serving) {
+    if (!worker->loaded) {
         /* Nothing was ever accepted here. */
         moon_log_stop_writer();
         _exit(0);
@@ -144,7 +144,7 @@ void moon_worker_drain(struct moon_worker *worker, uint32_t shared)
         if (worker->o->listen_tcp[i] && !is_shared(worker, i))
             drop_syns(worker->o->listen_fds[i]);
     worker->last_accepted = moon_server_get_stats(worker->server)->accepted;
-    if (moon_worker_is_replaced(worker))
+    if (worker->serving && moon_worker_is_replaced(worker))
         stop_listening(worker); /* others see to what comes */
     (void)uv_timer_start(&worker->drain_timer, on_step, QUIET_MS, STEP_MS);
 }

@@ -28,7 +28,9 @@ struct moon_worker {
     struct moon_session_stores *session_stores;
     struct moon_generations *generations;
     uint64_t base_counters[MOON_COUNTERS]; /* of this slot, before us */
-    bool serving, control_lost;
+    bool loaded;                           /* its first generation is up */
+    bool serving;                          /* and it has begun to accept */
+    bool control_lost;
 
     /* drain */
     bool draining, accepting, retired, cut, finished;

@@ -25,6 +25,7 @@ static void fill(void)
     out.region_fd = 11;
     out.pid_fd = 12;
     (void)snprintf(out.pid_pathz, sizeof(out.pid_pathz), "/run/a b/pid");
+    (void)snprintf(out.memory_dirz, sizeof(out.memory_dirz), "/dev/shm/x");
     out.admin = (struct moon_inventory_socket){
         .fd = 13, .wantedz = "unix:/run/a b/admin.sock"};
     out.sockets[0] = (struct moon_inventory_socket){
@@ -63,6 +64,7 @@ static void all_of_it_arrives(void **state)
     assert_int_equal(in.region_fd, 11);
     assert_int_equal(in.pid_fd, 12);
     assert_string_equal(in.pid_pathz, "/run/a b/pid");
+    assert_string_equal(in.memory_dirz, "/dev/shm/x");
     assert_int_equal(in.admin.fd, 13);
     assert_string_equal(in.admin.wantedz, "unix:/run/a b/admin.sock");
     assert_int_equal(in.socket_count, 2);

@@ -1,0 +1,113 @@
+"""Upgrades of a node to another binary, and sorts of binaries to upgrade to.
+
+    node = start(APP, binary=program(tmp_path))
+    replace(node, wrapper(...))       # the file, as an installer does
+    upgrade(node)                     # SIGUSR2; `node` is then the new one
+"""
+
+import ctypes
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import time
+
+from support.admin import Admin
+from support.node import BINARY, eventually
+
+PR_SET_CHILD_SUBREAPER = 36
+# When an old master ends, the new one becomes our child, so that we see its
+# exit code.
+ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+class Adopted:
+    """What Node uses of a Popen, for a process that somebody else started."""
+
+    def __init__(self, pid):
+        self.pid = pid
+        self.returncode = None
+
+    def poll(self):
+        if self.returncode is None:
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:
+                return None  # the old master still lives
+            if pid != 0:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def wait(self, seconds=20.0):
+        deadline = time.monotonic() + seconds
+        while self.poll() is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(str(self.pid), seconds)
+            time.sleep(0.01)
+        return self.returncode
+
+
+def program(directory):
+    """A link to the binary, at a path that can be replaced."""
+    path = pathlib.Path(directory) / "moonshine"
+    path.symlink_to(BINARY)
+    return path
+
+
+def copy(directory):
+    """A file with the binary, at a path that can be replaced."""
+    path = pathlib.Path(directory) / "moonshine"
+    shutil.copy(BINARY, path)
+    return path
+
+
+def replace(path, text, mode=0o755):
+    """Puts a script in the place of the program, as an installer does."""
+    aside = path.with_name("moonshine.new")
+    aside.write_text(text)
+    aside.chmod(mode)
+    aside.replace(path)
+
+
+def settled(node):
+    """No upgrade is under way; the status of the node that serves."""
+    def look():
+        try:
+            status = Admin(node).status()
+        except (OSError, AssertionError):
+            return None
+        return status if status["upgrade"] is None else None
+    return eventually(look, "the upgrade is over", 60)
+
+
+def follow(node, seconds=60.0):
+    """Waits until the old master has ended; `node` is the new one from now."""
+    old = node.process
+    assert old.wait(seconds) == 0, node.log()
+    pid = int((node.run_dir / node.name / "pid").read_text())
+    assert pid != old.pid, node.log()
+    node.process = Adopted(pid)
+    node.pid = pid
+
+
+def upgrade(node):
+    """SIGUSR2, and all that follows from it."""
+    node.signal(signal.SIGUSR2)
+    follow(node)
+    return settled(node)
+
+
+def failed(node):
+    """SIGUSR2 that comes to nothing: why, as the status says."""
+    before = Admin(node).status()
+    node.signal(signal.SIGUSR2)
+
+    def look():
+        status = Admin(node).status()
+        return status if status["upgrade"] is None and \
+            status["upgrades_failed"] > before["upgrades_failed"] else None
+    after = eventually(look, "the upgrade has failed", 60)
+    assert after["pid"] == before["pid"] == node.pid
+    assert not after["last_upgrade"]["ok"]
+    return after["last_upgrade"]["text"]
