@@ -82,10 +82,10 @@ void moon_master_drain(struct moon_master *master, const char *whyz)
     if (master->shm != NULL)
         moon_shm_set32(&moon_master_side(master)->node_state,
                        MOON_NODE_DRAINING);
-    moon_notify_send(&master->notify, "STOPPING=1");
     begin_drain(master, master->current != NULL
                             ? master->current->config->drain_delay_ms
                             : 0);
+    moon_master_tell_stopping(master);
 }
 
 void moon_master_retire(struct moon_master *master)

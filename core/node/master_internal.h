@@ -207,6 +207,7 @@ void moon_master_check_end(struct moon_master *master);
 /* ---- master_notify.c: what the service manager hears ---- */
 /* After the start, and after each reload whatever came of it. */
 void moon_master_tell_ready(struct moon_master *master);
+void moon_master_tell_stopping(struct moon_master *master);
 void moon_master_notify_tick(struct moon_master *master);
 
 /* ---- master_open.c: what is there once the configuration is known ---- */

@@ -53,6 +53,13 @@ void moon_master_tell_ready(struct moon_master *master)
     tell_status(master, true);
 }
 
+void moon_master_tell_stopping(struct moon_master *master)
+{
+    moon_notify_send(&master->notify, "STOPPING=1");
+    if (master->shm != NULL)
+        tell_status(master, true);
+}
+
 /* The watchdog is for what the master cannot mend: that it hangs itself, or
  * that for a long time no worker is any good. */
 static bool is_healthy(const struct moon_master *master)
@@ -72,7 +79,8 @@ void moon_master_notify_tick(struct moon_master *master)
 {
     if (master->notify.fd < 0)
         return;
-    tell_status(master, false);
+    if (master->shm != NULL)
+        tell_status(master, false);
     if (master->state != MOON_MASTER_RUNNING)
         moon_notify_extend(&master->notify);
     moon_notify_tick(&master->notify, is_healthy(master));

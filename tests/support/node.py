@@ -110,8 +110,9 @@ class Node:
 
     def __init__(self, app, *args, workers=1, listen=None, settings=None,
                  env=None, run_dir=None, state_dir=None, name=None,
-                 wait=True, binary=BINARY, user=None, configured=False):
-        """configured: `listen` and workers stand in the app's config.lua."""
+                 wait=True, binary=BINARY, user=None, configured=False,
+                 pass_fds=()):
+        """configured: `listen` and workers are not given as options."""
         self.home = pathlib.Path(tempfile.mkdtemp(prefix="moonshine-test-"))
         self.app = app if isinstance(app, os.PathLike) else \
             write_app(self.home / "app", app)
@@ -142,7 +143,8 @@ class Node:
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
                 line, env=environment(env), stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log, start_new_session=True, user=user)
+                stdout=log, stderr=log, start_new_session=True, user=user,
+                pass_fds=pass_fds)
         self.pid = self.process.pid
         self.leader = self.pid  # of the session, whoever the master is
         self.process.terminate = lambda: self.signal(signal.SIGTERM)

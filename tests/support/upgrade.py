@@ -70,11 +70,11 @@ def replace(path, text, mode=0o755):
     aside.replace(path)
 
 
-def settled(node):
+def settled(node, admin=None):
     """No upgrade is under way; the status of the node that serves."""
     def look():
         try:
-            status = Admin(node).status()
+            status = (admin or Admin(node)).status()
         except (OSError, AssertionError):
             return None
         return status if status["upgrade"] is None else None
@@ -91,11 +91,11 @@ def follow(node, seconds=60.0):
     node.pid = pid
 
 
-def upgrade(node):
-    """SIGUSR2, and all that follows from it."""
+def upgrade(node, admin=None):
+    """SIGUSR2, and all that follows from it; the status after that."""
     node.signal(signal.SIGUSR2)
     follow(node)
-    return settled(node)
+    return settled(node, admin)
 
 
 def failed(node):
