@@ -103,6 +103,14 @@ static bool may_listen(const struct moon_master *master,
     return false;
 }
 
+/* Before it is opened, when a port 0 becomes a real one. */
+static void note_wanted(struct moon_listener *l)
+{
+    _Static_assert(sizeof(l->wantedz) == sizeof(l->address.textz),
+                   "it is a copy");
+    memcpy(l->wantedz, l->address.textz, sizeof(l->wantedz));
+}
+
 static enum moon_err take(struct moon_master *master,
                           struct moon_inventory_socket *from,
                           struct moon_listener *to, char *text)
@@ -151,7 +159,7 @@ bool moon_master_open_listeners(struct moon_master *master,
             moon_buf_addz(error, text);
             return false;
         }
-        (void)snprintf(l->wantedz, sizeof(l->wantedz), "%s", l->address.textz);
+        note_wanted(l);
         if (open_one(master, l, text) != MOON_OK) {
             moon_buf_addz(error, text);
             return false;
@@ -181,8 +189,7 @@ static bool find_admin(struct moon_master *master, struct moon_listener *out,
     bool ok = moon_address_parse(moon_buf_str(&wanted), &out->address, text,
                                  sizeof(text)) == MOON_OK;
     moon_buf_deinit(&wanted);
-    (void)snprintf(out->wantedz, sizeof(out->wantedz), "%s",
-                   out->address.textz);
+    note_wanted(out);
     if (!ok) {
         moon_buf_printf(error, "admin: %s", text);
     } else if (out->address.pathz[0] == '\0' &&
