@@ -292,6 +292,24 @@ def test_limits_metrics_and_shared_values_survive(start, tmp_path):
     assert node_requests(node) >= total + 3
 
 
+def test_sessions_in_memory_survive(start, tmp_path):
+    node = boot(start, tmp_path, """
+        app:get("/", function(c)
+            local session = c:session()
+            session:set("n", (session:get("n") or 0) + 1)
+            return tostring(session:get("n"))
+        end)""", settings={"session.url": "memory:"})
+    first = node.get("/")
+    cookie = first.header("Set-Cookie").partition(";")[0]
+    for count in "23":
+        upgrade(node)
+        answer = node.get("/", {"Cookie": cookie})
+        assert answer.text == count
+    replace(tmp_path / "moonshine", "#!/bin/sh\nexit 1\n")
+    failed(node)
+    assert node.get("/", {"Cookie": cookie}).text == "4"
+
+
 def node_requests(node):
     text = Admin(node).ask("GET", "/-/metrics").text
     return sum(float(line.rpartition(" ")[2]) for line in text.splitlines()
