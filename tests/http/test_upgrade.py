@@ -4,17 +4,13 @@ import collections
 import os
 import pathlib
 import signal
-import socket
-import subprocess
 import threading
 
 import pytest
 
 from support.admin import Admin
 from support.client import Client, Closed, build, connect
-from support.load import Load
-from support.node import (BINARY, Node, command, eventually, free_port,
-                          processes, write_app)
+from support.node import BINARY, eventually, free_port, write_app
 from support.upgrade import (Adopted, copy, failed, follow, program, replace,
                              settled, upgrade)
 
@@ -591,26 +587,3 @@ def test_no_descriptor_is_left_over(start, tmp_path):
         # The link to the old master is closed with that.
         eventually(lambda: look()[0] == master,
                    f"masters have the same: {look()[0]}, {master}", 5)
-
-
-def test_process_1_refuses(tmp_path):
-    """Its end is the end of the container."""
-    if os.getuid() != 0:
-        pytest.skip("needs root")
-    app = write_app(tmp_path / "app", 'app:get("/", function() '
-                                      'return "ok" end)')
-    probe = subprocess.run(["unshare", "--pid", "--fork", "true"],
-                           check=False)
-    if probe.returncode != 0:
-        pytest.skip("no namespaces here")
-    wrapper = tmp_path / "contained"
-    wrapper.write_text(f'#!/bin/sh\nexec unshare --pid --fork '
-                       f'--kill-child "{BINARY}" "$@"\n')
-    wrapper.chmod(0o755)
-    with Node(app, binary=str(wrapper)) as node:
-        inner = eventually(node.children, "it has begun")[0]
-        os.kill(inner, signal.SIGUSR2)
-        node.wait_log("no upgrade: this is process 1")
-        assert node.get("/").text == "ok"
-        os.kill(inner, signal.SIGTERM)
-        node.ending = True
