@@ -37,7 +37,7 @@ class Contained(Node):
 
     def __init__(self, directory, *args, **options):
         wrapper = pathlib.Path(directory) / "contained"
-        wrapper.write_text(f'#!/bin/sh\nexec unshare --pid --fork '
+        wrapper.write_text(f'#!/bin/sh\nexec unshare --pid --fork --mount-proc '
                            f'--kill-child "{BINARY}" "$@"\n')
         wrapper.chmod(0o755)
         super().__init__(write_app(pathlib.Path(directory) / "app", APP),
@@ -68,7 +68,8 @@ class Contained(Node):
 
 @pytest.fixture(scope="module", autouse=True)
 def namespaces():
-    done = subprocess.run(["unshare", "--pid", "--fork", "true"],
+    done = subprocess.run(["unshare", "--pid", "--fork", "--mount-proc",
+                           "true"],
                           stderr=subprocess.DEVNULL, check=False)
     if done.returncode != 0:
         pytest.skip("no namespaces here")

@@ -15,7 +15,7 @@ from support.upgrade import program, upgrade
 
 APP = """
     app:get("/", function() return "ok" end)
-    app:get("/slow", function() moonshine.sleep("3s") return "slow" end)
+    app:get("/slow", function() moonshine.sleep("6s") return "slow" end)
     app:get("/forever", function() moonshine.sleep("60s") return "" end)
     app:get("/said", function() return {
         os.getenv("NOTIFY_SOCKET") or "-", os.getenv("WATCHDOG_USEC") or "-",
