@@ -245,8 +245,9 @@ uint32_t moon_master_shared_sockets(const struct moon_master *master)
 
 void moon_master_share_sockets(struct moon_master *master)
 {
-    bool others =
-        master->takeover.pending || master->upgrade.phase != MOON_UPGRADE_NONE;
+    const struct moon_takeover *takeover = &master->takeover;
+    bool others = (takeover->active && !takeover->left) ||
+                  master->upgrade.phase != MOON_UPGRADE_NONE;
     moon_shm_set32(&moon_master_side(master)->shared,
                    others ? UINT32_MAX : moon_master_shared_sockets(master));
 }

@@ -117,10 +117,13 @@ void moon_takeover_drop_rest(struct moon_master *master)
 
 /* ---- the grant ---- */
 
-static void own_sockets(struct moon_master *master)
+/* Nobody else accepts from our sockets any more. Before this, should we die, the
+ * old master would serve on: our workers must not shut them. */
+static void note_left(struct moon_master *master)
 {
-    for (uint32_t i = 0; i < master->listener_count; i++)
-        master->listeners[i].borrowed = false;
+    if (master->takeover.pending)
+        return;
+    master->takeover.left = true;
     moon_master_share_sockets(master);
 }
 
@@ -136,7 +139,8 @@ static void take(struct moon_master *master)
         !moon_master_write_pid(master, &error))
         moon_log(MOON_LOG_ERROR, "%.*s", MOON_STR_ARG(moon_buf_str(&error)));
     moon_buf_deinit(&error);
-    own_sockets(master);
+    for (uint32_t i = 0; i < master->listener_count; i++)
+        master->listeners[i].borrowed = false;
     moon_admin_begin(master);
     moon_reload_start_granted(master);
     tell(master, MOON_UPGRADE_TAKEN, MOON_STR_NONE);
@@ -153,6 +157,7 @@ void moon_takeover_announce(struct moon_master *master, bool whole,
     master->reload.deadline_ms = 0;
     if (takeover->alone) {
         take(master);
+        note_left(master);
         return;
     }
     struct moon_control_msg msg;
@@ -215,6 +220,7 @@ static void on_old_gone(struct moon_master *master)
         moon_log(MOON_LOG_INFO, "version %s (pid %d) has ended",
                  takeover->inventory.versionz, takeover->inventory.pid);
     }
+    note_left(master);
     takeover->left_slots = takeover->inventory.slot_count;
     takeover->sweep_until_ms = moon_clock_ms() + SWEEP_MAX_MS;
     moon_takeover_tick(master);
@@ -247,6 +253,7 @@ static void obey(struct moon_master *master, const struct moon_control_msg *msg)
             take(master);
         break;
     case MOON_UPGRADE_LEFT:
+        note_left(master);
         master->notify.muted = false;
         moon_master_tell_ready(master);
         break;

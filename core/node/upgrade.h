@@ -93,6 +93,7 @@ struct moon_takeover {
     bool pending;                    /* not granted yet: nothing is ours */
     bool announced;                  /* READY was sent */
     bool whole;                      /* with all workers */
+    bool left;    /* the old master only drains now, or is gone */
     bool alone;   /* the old master died before it had granted it */
     bool polling; /* the channel's handle is open: the old master lives */
     uv_poll_t poll;

@@ -234,6 +234,10 @@ def test_nothing_is_lost_under_load(start, tmp_path, kind):
     assert counted["bytes"] == 100 * posts.counts[200]
     metrics = Admin(node).ask("GET", "/-/metrics").text
     assert f"\nhits_total {posts.counts[200]}\n" in metrics
+    node.signal(signal.SIGTERM)
+    assert node.process.wait(20) == 0
+    if kind == "unix":
+        assert not (tmp_path / "app.sock").exists(), "the last one removes it"
 
 
 def test_requests_in_flight_finish_and_idle_ones_move(start, tmp_path):
@@ -304,6 +308,42 @@ def test_sessions_in_memory_survive(start, tmp_path):
     replace(tmp_path / "moonshine", "#!/bin/sh\nexit 1\n")
     failed(node)
     assert node.get("/", {"Cookie": cookie}).text == "4"
+
+
+FOREIGN = """#!/usr/bin/python3
+import os, sys
+fd = int(os.environ["MOONSHINE_UPGRADE"])
+entries = os.pread(fd, 1 << 16, 0).split(b"\\0")
+for name in %r:
+    memory = next(int(e.split()[1]) for e in entries
+                  if e.startswith(name + b" "))
+    version = int.from_bytes(os.pread(memory, 4, 8), "little")
+    os.pwrite(memory, (version + 1).to_bytes(4, "little"), 8)
+os.execv(%r, sys.argv)
+"""
+
+
+@pytest.mark.parametrize("names", [[b"shm"], [b"region"], [b"shm", b"region"]])
+def test_memory_of_another_layout(start, tmp_path, names):
+    """As if the new binary knew another version: it makes its own."""
+    node = boot(start, tmp_path)
+    node.request("POST", "/count", body="abc")
+    replace(tmp_path / "moonshine", FOREIGN % (names, BINARY))
+    with Poster(node, 2) as posts:
+        posts.progress(100)
+        upgrade(node)
+        posts.progress(100)
+    assert posts.lost == [] and set(posts.counts) == {200}
+    if b"shm" in names:
+        assert "laid out in another way: counters begin anew" in node.log()
+    kept = node.get("/counted").json()["bodies"] == posts.counts[200] + 1
+    assert kept == (b"region" not in names)
+    if not kept:
+        assert "laid out in another way: limits, metrics" in node.log()
+    (tmp_path / "moonshine").unlink()
+    program(tmp_path)
+    upgrade(node)
+    assert node.get("/").text == "ok"
 
 
 def node_requests(node):
