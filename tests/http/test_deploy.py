@@ -13,8 +13,8 @@ import pytest
 
 from support.admin import Admin
 from support.client import Client
-from support.node import (BINARY, ROOT, Node, environment, eventually,
-                          free_port)
+from support.node import (BINARY, ROOT, Node, command, environment,
+                          eventually, free_port)
 from support.servers import RedisServer
 
 yaml = pytest.importorskip("yaml")
@@ -233,19 +233,23 @@ def test_variables_are_keys():
             assert name.removesuffix("_FILE") in keys, name
 
 
-def test_nginx_conf_says_what_the_documents_say():
-    def lines(text):
-        return [line.split("#")[0].strip() for line in text.split("\n")
-                if line.split("#")[0].strip() and "server " not in line]
-    document = (ROOT / "apps/README.md").read_text()
-    block = re.search(r"```nginx\n(upstream shop.*?)```", document, re.S)[1]
-    shipped = (DEPLOY / "nginx.conf").read_text()
-    assert lines(shipped) == lines(block)
+def test_nginx_conf_is_what_we_print():
+    """By the command that the compose file names."""
+    text = (DEPLOY / "compose.yaml").read_text()
+    options = re.search(r"moonshine (nginx .*?) > nginx\.conf", text)[1]
     port = variables()["MOONSHINE_LISTEN"].lstrip(":")
-    assert sorted(re.findall(r"server (\w+):(\d+);", shipped)) == \
-        [(name, port) for name in sorted(nodes())]
-    inside = compose()["services"]["nginx"]["ports"][0].rpartition(":")[2]
-    assert f"listen {inside};" in shipped
+    assert ",".join(f"{name}:{port}" for name in sorted(nodes())) in options
+    done = command(*options.split())
+    assert done.returncode == 0, done.stderr
+    assert (DEPLOY / "nginx.conf").read_text() == done.stdout
+    service = compose()["services"]["nginx"]
+    inside = service["ports"][0].rpartition(":")[2]
+    assert f"listen {inside};" in done.stdout
+    for log in re.findall(r"access_log (\S+)", done.stdout):
+        assert log in service["command"][2]
+    address = service["networks"]["inner"]["ipv4_address"]
+    for node in nodes().values():
+        assert node["environment"]["MOONSHINE_TRUSTED_PROXIES"] == address
 
 
 def test_all_of_it_together(start, tmp_path):
@@ -269,16 +273,19 @@ def test_all_of_it_together(start, tmp_path):
                 if key.endswith("_FILE"):
                     assert value.startswith("/run/secrets/")
                     env[key] = str(secret)
-            config = config.replace(f"server {name}:{port};",
-                                    f"server {listen};")
+            env["MOONSHINE_TRUSTED_PROXIES"] = "127.0.0.1"
+            config = config.replace(f"server {name}:{port} ",
+                                    f"server {listen} ")
             started[name] = start("""
                 app:get("/", function(c)
                     local session = c:session()
                     session:set("n", (session:get("n") or 0) + 1)
-                    return { n = session:get("n"), node = moonshine.node() }
+                    return { n = session:get("n"), node = moonshine.node(),
+                             ip = c:ip() }
                 end)""", env=env, configured=True, listen=listen, name=name)
         front = free_port()
         config = re.sub(r"listen \d+;", f"listen 127.0.0.1:{front};", config)
+        config = re.sub(r"access_log .*;", "access_log off;", config)
         home = tmp_path / "nginx"
         home.mkdir()
         paths = "".join(f"{kind}_temp_path {home}/{kind};\n" for kind in
@@ -304,12 +311,13 @@ def walk(address, started):
     def reachable():
         try:
             with Client(address) as client:
-                return client.get("/-/ready").status == 200
+                return client.get("/-/ready").status == 404
         except OSError:
             return False
     eventually(reachable, "nginx serves")
     with Client(address) as client:
         answer = client.get("/")
+        assert answer.json()["ip"] == "127.0.0.1"
         cookie = answer.header("Set-Cookie").partition(";")[0]
         seen, count = {answer.json()["node"]}, 1
         while len(seen) < 3:
