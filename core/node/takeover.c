@@ -117,8 +117,8 @@ void moon_takeover_drop_rest(struct moon_master *master)
 
 /* ---- the grant ---- */
 
-/* Nobody else accepts from our sockets any more. Before this, should we die, the
- * old master would serve on: our workers must not shut them. */
+/* Nobody else accepts from our sockets any more. Before this, should we die,
+ * the old master would serve on: our workers must not shut them. */
 static void note_left(struct moon_master *master)
 {
     if (master->takeover.pending)

@@ -5,15 +5,18 @@
     upgrade(node)                     # SIGUSR2; `node` is then the new one
 """
 
+import collections
 import ctypes
 import os
 import pathlib
 import shutil
 import signal
 import subprocess
+import threading
 import time
 
 from support.admin import Admin
+from support.client import Client, Closed, build
 from support.node import BINARY, eventually
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -111,3 +114,94 @@ def failed(node):
     assert after["pid"] == before["pid"] == node.pid
     assert not after["last_upgrade"]["ok"]
     return after["last_upgrade"]["text"]
+
+
+# ---- clients that go on meanwhile ----
+
+
+class Poster:
+    """Posts without a pause on connections that it keeps, and keeps account.
+
+    `lost` has whatever was no whole answer, also on a connection that had
+    served before."""
+
+    def __init__(self, node, clients=6):
+        self.node = node
+        self.stop = threading.Event()
+        self.counts = collections.Counter()
+        self.lost = []
+        self.lock = threading.Lock()
+        self.threads = [threading.Thread(target=self.run, daemon=True)
+                        for _ in range(clients)]
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop.set()
+        for thread in self.threads:
+            thread.join(60)
+
+    def run(self):
+        body = "x" * 100
+        data = build("POST", "/count", body=body)
+        client = None
+        while not self.stop.is_set():
+            try:
+                client = client or Client(self.node.address)
+                client.send(data)
+                answer = client.read_response()
+            except (OSError, Closed) as error:
+                with self.lock:
+                    self.lost.append(repr(error))
+                client = None
+                continue
+            with self.lock:
+                self.counts[answer.status] += 1
+                if answer.text != body:
+                    self.lost.append(repr(answer))
+            if answer.header("Connection", "").lower() == "close":
+                client.close()
+                client = None
+        if client:
+            client.close()
+
+    def progress(self, more):
+        goal = self.counts[200] + more
+        eventually(lambda: self.counts[200] >= goal or self.lost,
+                   f"{more} more answers", 60)
+
+
+class Dialer:
+    """Connects without a pause, one request each; counts what goes wrong."""
+
+    def __init__(self, node, target="/"):
+        self.node = node
+        self.data = build("GET", target, {"Connection": "close"})
+        self.stop = threading.Event()
+        self.done = 0
+        self.lost = []
+        self.threads = [threading.Thread(target=self.run, daemon=True)
+                        for _ in range(4)]
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop.set()
+        for thread in self.threads:
+            thread.join(60)
+
+    def run(self):
+        while not self.stop.is_set():
+            try:
+                with Client(self.node.address) as client:
+                    client.send(self.data)
+                    assert client.read_response().status == 200
+                self.done += 1
+            except (OSError, Closed, AssertionError) as error:
+                self.lost.append(repr(error))
