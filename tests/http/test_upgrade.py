@@ -11,8 +11,8 @@ import pytest
 from support.admin import Admin
 from support.client import Client, build, connect
 from support.node import BINARY, eventually, free_port, write_app
-from support.upgrade import (Adopted, Dialer, Poster, copy, failed, follow,
-                             program, replace, settled, upgrade)
+from support.upgrade import (Adopted, Dialer, Poster, adopting, copy, failed,
+                             follow, program, replace, settled, upgrade)
 
 APP = """
     local dict = moonshine.shared("things")
@@ -46,6 +46,12 @@ GATED = """
     end)
     app:get("/", function() return "ok" end)
 """
+
+
+@pytest.fixture(autouse=True)
+def adopted():
+    with adopting():
+        yield
 
 
 def boot(start, tmp_path, app=APP, **options):

@@ -6,6 +6,7 @@
 """
 
 import collections
+import contextlib
 import ctypes
 import os
 import pathlib
@@ -19,10 +20,22 @@ from support.admin import Admin
 from support.client import Client, Closed, build
 from support.node import BINARY, eventually
 
-PR_SET_CHILD_SUBREAPER = 36
-# When an old master ends, the new one becomes our child, so that we see its
-# exit code.
-ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 36, 37
+
+
+@contextlib.contextmanager
+def adopting():
+    """A new master becomes our child when the old one ends meanwhile, so that
+    we see its exit code. Not for longer: orphans of other tests would wait for
+    us to reap them."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    before = ctypes.c_int()
+    assert libc.prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(before)) == 0
+    assert libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    try:
+        yield
+    finally:
+        libc.prctl(PR_SET_CHILD_SUBREAPER, before.value, 0, 0, 0)
 
 
 class Adopted:
@@ -85,7 +98,8 @@ def settled(node, admin=None):
 
 
 def follow(node, seconds=60.0):
-    """Waits until the old master has ended; `node` is the new one from now."""
+    """Waits until the old master has ended; `node` is the new one from now.
+    For `adopting`, since before the upgrade began."""
     old = node.process
     assert old.wait(seconds) == 0, node.log()
     pid = int((node.run_dir / node.name / "pid").read_text())
@@ -96,8 +110,9 @@ def follow(node, seconds=60.0):
 
 def upgrade(node, admin=None):
     """SIGUSR2, and all that follows from it; the status after that."""
-    node.signal(signal.SIGUSR2)
-    follow(node)
+    with adopting():
+        node.signal(signal.SIGUSR2)
+        follow(node)
     return settled(node, admin)
 
 
