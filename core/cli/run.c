@@ -5,7 +5,7 @@ static int run(const struct moon_command *command, int argc, char **argv)
     struct moon_app_args app;
     int exit_code = moon_app_args_parse(&app, command, argc, argv);
     if (exit_code < 0)
-        exit_code = moon_node_run(&app.options);
+        exit_code = moon_node_run(&app.options, argv - 2); /* all of it */
     moon_app_args_deinit(&app);
     return exit_code;
 }

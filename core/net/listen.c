@@ -9,7 +9,9 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <stddef.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 /* ---- listening ---- */
@@ -126,6 +128,84 @@ enum moon_err moon_listen_open(struct moon_address *address, int backlog,
             moon_address_print(address);
     }
     *fd = sock;
+    return MOON_OK;
+}
+
+/* ---- sockets of others ---- */
+
+/* What is wrong with it, or NULL. */
+static const char *misfit(int fd)
+{
+    struct stat st;
+    int value = 0;
+    socklen_t len = sizeof(value);
+    if (fstat(fd, &st) != 0)
+        return "is not open";
+    if (!S_ISSOCK(st.st_mode))
+        return "is not a socket";
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &value, &len) != 0 ||
+        value != SOCK_STREAM)
+        return "is not a stream socket";
+    len = sizeof(value);
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &value, &len) != 0 ||
+        value == 0)
+        return "does not listen";
+    return NULL;
+}
+
+static const char *name_unix(struct moon_address *address, socklen_t len)
+{
+    struct sockaddr_un un;
+    size_t offset = offsetof(struct sockaddr_un, sun_path);
+    memcpy(&un, &address->sa, sizeof(un));
+    size_t path_len = len > offset ? len - offset : 0;
+    if (path_len == 0 || un.sun_path[0] == '\0')
+        return "is a unix socket without a path";
+    path_len = strnlen(un.sun_path, path_len);
+    if (path_len >= sizeof(address->pathz))
+        return "has too long a path";
+    memcpy(address->pathz, un.sun_path, path_len);
+    (void)snprintf(address->textz, sizeof(address->textz), "unix:%s",
+                   address->pathz);
+    return NULL;
+}
+
+static const char *name_socket(int fd, struct moon_address *address)
+{
+    socklen_t len = sizeof(address->sa);
+    if (getsockname(fd, (struct sockaddr *)&address->sa, &len) != 0)
+        return "has no address";
+    address->sa_len = len;
+    switch (address->sa.ss_family) {
+    case AF_INET:
+    case AF_INET6:
+        moon_address_print(address);
+        return NULL;
+    case AF_UNIX:
+        return name_unix(address, len);
+    default:
+        return "is neither TCP nor a unix socket";
+    }
+}
+
+enum moon_err moon_listen_adopt(int fd, struct moon_address *address,
+                                char *error, size_t error_size)
+{
+    *address = (struct moon_address){0};
+    const char *wrongz = misfit(fd);
+    if (wrongz == NULL)
+        wrongz = name_socket(fd, address);
+    if (wrongz != NULL) {
+        (void)snprintf(error, error_size, "descriptor %d %s", fd, wrongz);
+        return MOON_EINVAL;
+    }
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0 ||
+        fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) {
+        (void)snprintf(error, error_size, "descriptor %d: %s", fd,
+                       strerror(errno));
+        return MOON_ESYS;
+    }
     return MOON_OK;
 }
 

@@ -16,6 +16,13 @@ MOON_MUST_CHECK enum moon_err moon_listen_open(struct moon_address *address,
                                                int backlog, int *fd,
                                                char *error, size_t error_size);
 
+/* A socket that somebody else has opened: checks that it is a listening stream
+ * socket, TCP or unix with a path, makes it non-blocking and close-on-exec, and
+ * fills in its address. `error` gets what it is instead. */
+MOON_MUST_CHECK enum moon_err moon_listen_adopt(int fd,
+                                                struct moon_address *address,
+                                                char *error, size_t error_size);
+
 /* A blocking, connected client socket (commands talk to the admin socket).
  * MOON_ENOT_FOUND when nobody listens. */
 MOON_MUST_CHECK enum moon_err moon_connect(const struct moon_address *address,

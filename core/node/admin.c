@@ -12,13 +12,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum {
     BODY_MAX = 64 * 1024,
     DISK_TIMEOUT_MS = 3000,
     REQUESTS_TIMEOUT_MS = 1000,
+    HANDED_IDLE_MS = 1000,
 };
 
 /* An answer that waits. `x` is NULL once the client has left. */
@@ -32,8 +32,7 @@ struct wait {
 struct moon_admin {
     struct moon_master *master;
     struct moon_server *server;
-    struct moon_address address;
-    int fd;
+    struct moon_listener listener;
     struct wait *waits; /* all, for on_gone */
 
     struct moon_probe disk;
@@ -303,9 +302,11 @@ static void answer_ready(const struct moon_master *master,
     int status = 503;
     if (master->state == MOON_MASTER_STARTING)
         why = "starting\n";
-    else if (master->state == MOON_MASTER_DRAINING)
+    else if (master->state == MOON_MASTER_DRAINING &&
+             master->upgrade.phase != MOON_UPGRADE_OVER)
         why = "draining\n";
-    else if (moon_supervise_ready(master, 0) == 0)
+    else if (master->state == MOON_MASTER_RUNNING &&
+             moon_supervise_ready(master, 0) == 0)
         why = "no worker serves\n";
     else if (master->current->generation == 0)
         why = "the code does not load\n";
@@ -334,7 +335,7 @@ static void stop_node(struct moon_admin *admin, struct moon_exchange *x)
 /* Answers, and says false, if it may not. */
 static bool may(struct moon_admin *admin, struct moon_exchange *x)
 {
-    if (admin->address.pathz[0] != '\0')
+    if (admin->listener.address.pathz[0] != '\0')
         return true; /* who may connect is the file's mode */
     const struct moon_release *release = admin->master->current != NULL
                                              ? admin->master->current
@@ -437,29 +438,6 @@ static void on_bad_request(void *ctx, struct moon_exchange *x, int status,
 
 /* ---- opening and closing ---- */
 
-static bool find_address(struct moon_master *master, struct moon_address *out,
-                         struct moon_buf *error)
-{
-    const struct moon_config *config = master->fixed->config;
-    char text[512] = "";
-    struct moon_buf path = {0};
-    if (config->adminz[0] != '\0')
-        moon_buf_addz(&path, config->adminz);
-    else
-        moon_buf_printf(&path, "unix:%s/admin.sock", master->node_dirz);
-    bool ok = moon_address_parse(moon_buf_str(&path), out, text,
-                                 sizeof(text)) == MOON_OK;
-    moon_buf_deinit(&path);
-    if (!ok) {
-        moon_buf_printf(error, "admin: %s", text);
-    } else if (out->pathz[0] == '\0' && config->admin_tokenz[0] == '\0') {
-        moon_buf_addz(error, "admin on a TCP address needs admin_token "
-                             "(MOONSHINE_ADMIN_TOKEN or _FILE)");
-        ok = false;
-    }
-    return ok;
-}
-
 static void make_handler(struct moon_admin *admin, struct moon_handler *out)
 {
     *out = (struct moon_handler){
@@ -483,19 +461,10 @@ enum moon_err moon_admin_open(struct moon_master *master,
     if (admin == NULL)
         return MOON_ENOMEM;
     admin->master = master;
-    admin->fd = -1;
+    admin->listener.fd = -1;
     master->admin = admin;
-    char text[512] = "";
-    if (!find_address(master, &admin->address, error))
+    if (!moon_master_open_admin(master, &admin->listener, error))
         return MOON_EINVAL;
-    enum moon_err err =
-        moon_listen_open(&admin->address, 64, &admin->fd, text, sizeof(text));
-    if (err != MOON_OK) {
-        moon_buf_printf(error, "admin: %s", text);
-        return err;
-    }
-    if (admin->address.pathz[0] != '\0')
-        (void)chmod(admin->address.pathz, 0600);
     struct moon_handler handler;
     make_handler(admin, &handler);
     struct moon_server_config config = {
@@ -514,7 +483,33 @@ enum moon_err moon_admin_open(struct moon_master *master,
     admin->server = moon_server_create(&master->loop, &handler, &config);
     if (admin->server == NULL)
         return MOON_ENOMEM;
-    return moon_server_listen(admin->server, admin->fd, false);
+    return master->takeover.pending
+               ? MOON_OK
+               : moon_server_listen(admin->server, admin->listener.fd, false);
+}
+
+void moon_admin_begin(struct moon_master *master)
+{
+    struct moon_admin *admin = master->admin;
+    admin->listener.borrowed = false;
+    enum moon_err err =
+        moon_server_listen(admin->server, admin->listener.fd, false);
+    if (err != MOON_OK)
+        moon_log(MOON_LOG_ERROR, "no admin endpoints: %s", moon_err_text(err));
+}
+
+void moon_admin_hand_over(struct moon_master *master)
+{
+    struct moon_admin *admin = master->admin;
+    admin->listener.passed = true;
+    moon_server_stop_accepting(admin->server);
+    moon_server_drain(admin->server, HANDED_IDLE_MS);
+}
+
+const struct moon_listener *moon_admin_listener(
+    const struct moon_master *master)
+{
+    return master->admin != NULL ? &master->admin->listener : NULL;
 }
 
 bool moon_admin_is_busy(struct moon_master *master)
@@ -546,11 +541,13 @@ void moon_admin_close(struct moon_master *master)
     if (admin == NULL)
         return;
     master->admin = NULL;
-    if (admin->fd >= 0 && admin->address.pathz[0] != '\0')
-        (void)unlink(admin->address.pathz);
+    const struct moon_listener *l = &admin->listener;
+    if (l->fd >= 0 && l->address.pathz[0] != '\0' && !l->managed &&
+        !l->borrowed && !l->passed)
+        (void)unlink(l->address.pathz);
     if (admin->server == NULL) {
-        if (admin->fd >= 0)
-            (void)close(admin->fd);
+        if (l->fd >= 0)
+            (void)close(l->fd);
         on_server_closed(admin);
         return;
     }
@@ -564,7 +561,7 @@ void moon_admin_close(struct moon_master *master)
     }
     admin->waits = NULL;
     moon_server_stop_accepting(admin->server);
-    (void)close(admin->fd);
+    (void)close(l->fd);
     moon_server_close_all(admin->server);
     moon_server_destroy(admin->server, on_server_closed, admin);
 }

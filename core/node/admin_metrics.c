@@ -38,7 +38,7 @@ static uint64_t sum32(const struct moon_master *master, size_t offset)
 {
     uint64_t sum = 0;
     for (uint32_t i = 0; i < master->place_count; i++) {
-        const char *slot = (const char *)&master->shm->slots[i];
+        const char *slot = (const char *)moon_master_slot(master, i);
         const void *at = slot + offset;
         sum += moon_shm_get32((const _Atomic uint32_t *)at);
     }
@@ -49,7 +49,7 @@ static uint64_t sum64(const struct moon_master *master, size_t offset)
 {
     uint64_t sum = 0;
     for (uint32_t i = 0; i < master->place_count; i++) {
-        const char *slot = (const char *)&master->shm->slots[i];
+        const char *slot = (const char *)moon_master_slot(master, i);
         const void *at = slot + offset;
         sum += moon_shm_get((const _Atomic uint64_t *)at);
     }
@@ -118,7 +118,7 @@ static void add_info(const struct moon_master *master, struct moon_buf *out)
                     MOON_VERSION, master->namez);
     metric(out, "moonshine_generation", "gauge",
            "generation of the code that serves",
-           moon_shm_get(&master->shm->generation));
+           moon_shm_get(&moon_master_side(master)->generation));
     metric(out, "moonshine_fallback", "gauge",
            "1 while an older kept version serves",
            master->fallback_why != NULL);
@@ -134,6 +134,10 @@ static void add_events(const struct moon_master *master, struct moon_buf *out)
            moon_shm_get(&shm->reloads_failed));
     metric(out, "moonshine_rollbacks_total", "counter", "rollbacks committed",
            moon_shm_get(&shm->rollbacks));
+    metric(out, "moonshine_upgrades_total", "counter",
+           "new binaries that took over", moon_shm_get(&shm->upgrades));
+    metric(out, "moonshine_upgrades_failed_total", "counter",
+           "new binaries that did not", moon_shm_get(&shm->upgrades_failed));
     head(out, "moonshine_worker_restarts_total", "counter",
          "workers replaced, by how the last one ended");
     for (int i = 0; i < MOON_DEATHS; i++)

@@ -87,7 +87,7 @@ static void add_recent_json(const struct moon_master *master,
 static void add_worker_json(const struct moon_master *master, uint32_t i,
                             struct moon_buf *out)
 {
-    const struct moon_worker_slot *s = &master->shm->slots[i];
+    const struct moon_worker_slot *s = moon_master_slot(master, i);
     int pid = (int)atomic_load(&s->pid);
     uint64_t up = pid != 0 ? moon_clock_ms() - moon_shm_get(&s->started_ms) : 0;
     moon_buf_printf(
@@ -132,7 +132,7 @@ void moon_admin_status_json(const struct moon_master *master,
     moon_buf_printf(
         out,
         "],\"generation\":%llu,\"code\":\"%s\",\"routes\":%u,\"fallback\":",
-        (ull)moon_shm_get(&shm->generation),
+        (ull)moon_shm_get(&moon_master_side(master)->generation),
         master->current != NULL ? master->current->code : "",
         master->current != NULL ? master->current->routes : 0);
     if (master->fallback_why != NULL)
@@ -151,6 +151,7 @@ void moon_admin_status_json(const struct moon_master *master,
         moon_buf_addz(out, "null");
     add_recent_json(master, out);
     add_reload_json(master, out);
+    moon_upgrade_json(master, out);
     moon_buf_addz(out, ",\"disk_differs\":");
     moon_buf_addz(out, disk->state == MOON_DISK_UNKNOWN ? "null"
                        : disk->state == MOON_DISK_SAME  ? "false"
@@ -173,8 +174,7 @@ void moon_admin_status_json(const struct moon_master *master,
     moon_buf_addz(out, "]}\n");
 }
 
-/* "3d 4h", "12m 5s": the two largest units. */
-static void add_duration(struct moon_buf *out, uint64_t ms)
+void moon_admin_add_duration(struct moon_buf *out, uint64_t ms)
 {
     uint64_t s = ms / 1000;
     if (s >= 86400)
@@ -208,7 +208,7 @@ static void add_node_lines(const struct moon_master *master,
     const struct moon_reload *r = &master->reload;
     moon_buf_printf(out, "node         %s: %s, up ", master->namez,
                     node_state(master));
-    add_duration(out, moon_clock_ms() - master->started_ms);
+    moon_admin_add_duration(out, moon_clock_ms() - master->started_ms);
     moon_buf_printf(out, ", pid %d, version %s\n", (int)getpid(), MOON_VERSION);
     moon_buf_addz(out, "listen       ");
     for (uint32_t i = 0; i < master->listener_count; i++)
@@ -219,7 +219,7 @@ static void add_node_lines(const struct moon_master *master,
                                             : master->paths.dirz,
                     master->paths.filez);
     moon_buf_printf(out, "generation   %llu (%u routes), %u kept\n",
-                    (ull)moon_shm_get(&master->shm->generation),
+                    (ull)moon_shm_get(&moon_master_side(master)->generation),
                     master->current != NULL ? master->current->routes : 0,
                     moon_keep_count(master->keep_fd));
     add_recent_line(master, out);
@@ -239,10 +239,11 @@ static void add_node_lines(const struct moon_master *master,
         moon_buf_printf(out, "last reload  %s, ",
                         r->last_ok ? "succeeded" : "failed");
         double ago = moon_clock_wall() - r->last_at;
-        add_duration(out, ago > 0 ? (uint64_t)(ago * 1000) : 0);
+        moon_admin_add_duration(out, ago > 0 ? (uint64_t)(ago * 1000) : 0);
         moon_buf_printf(out, " ago: %s\n",
                         r->last_text != NULL ? r->last_text : "");
     }
+    moon_upgrade_lines(master, out);
 }
 
 void moon_admin_status_table(const struct moon_master *master,
@@ -254,7 +255,7 @@ void moon_admin_status_table(const struct moon_master *master,
                        "IN-FLIGHT    REQUESTS      5XX  LUA-MIB  RSS-MIB  "
                        "LAG-MS\n");
     for (uint32_t i = 0; i < master->place_count; i++) {
-        const struct moon_worker_slot *s = &master->shm->slots[i];
+        const struct moon_worker_slot *s = moon_master_slot(master, i);
         int pid = (int)atomic_load(&s->pid);
         moon_buf_printf(
             out,

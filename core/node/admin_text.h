@@ -19,6 +19,12 @@ void moon_admin_status_json(const struct moon_master *master,
 void moon_admin_status_table(const struct moon_master *master,
                              const struct moon_disk_news *disk,
                              struct moon_buf *out);
+/* "3d 4h", "12m 5s": the two largest units. */
+void moon_admin_add_duration(struct moon_buf *out, uint64_t ms);
+/* upgrade_text.c: members of the status object; lines of the table, if there is
+ * anything to say. */
+void moon_upgrade_json(const struct moon_master *master, struct moon_buf *out);
+void moon_upgrade_lines(const struct moon_master *master, struct moon_buf *out);
 void moon_admin_metrics(const struct moon_master *master, struct moon_buf *out);
 
 /* `lines` as workers send them: tab-separated, one request each. */

@@ -17,13 +17,15 @@ enum moon_control_type {
     MOON_CONTROL_PREPARE = 1, /* build a generation: archive and config fd */
     MOON_CONTROL_COMMIT,      /* the prepared one serves from now on */
     MOON_CONTROL_DROP,        /* forget the prepared one */
-    MOON_CONTROL_DRAIN,       /* finish, then exit */
+    MOON_CONTROL_DRAIN,       /* finish, then exit; count: bits of listening
+                                 sockets that others go on accepting from */
     MOON_CONTROL_REOPEN_LOGS,
     MOON_CONTROL_REQUESTS, /* list what is in flight */
     MOON_CONTROL_BROKEN,   /* --dev: answer everything with this error; facts
                               fd, if there are more (vm/dev_report.h) */
+    MOON_CONTROL_ACCEPT,   /* to one that holds: connections are ours now */
     /* worker to master */
-    MOON_CONTROL_READY,     /* serves its first generation */
+    MOON_CONTROL_READY,     /* serves its first generation, or could */
     MOON_CONTROL_PREPARED,  /* vote: yes */
     MOON_CONTROL_FAILED,    /* vote: no; the text says why */
     MOON_CONTROL_COMMITTED, /* requests enter the new generation */

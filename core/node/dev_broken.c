@@ -31,7 +31,7 @@ void moon_dev_broken_tell(struct moon_child *child)
     msg.text = moon_strz(master->broken.whyz);
     msg.fds[0] = master->broken.facts_fd;
     if (moon_control_send(child->fd, &msg) != MOON_OK)
-        moon_log(MOON_LOG_DEBUG, "worker %u was not told", child->slot + 1);
+        moon_log(MOON_LOG_DEBUG, "worker %u was not told", child->place + 1);
 }
 
 void moon_dev_broken_set(struct moon_master *master, struct moon_str why)
@@ -106,8 +106,9 @@ static struct moon_release *make_release(struct moon_master *master,
 bool moon_dev_broken_start(struct moon_master *master, struct moon_str why)
 {
     struct moon_buf error = {0};
-    /* What opening itself refused (a port in use) is no matter of the code. */
-    if (!master->options->dev ||
+    /* What opening itself refused (a port in use) is no matter of the code;
+     * and while another binary serves, its answers are better. */
+    if (!master->options->dev || master->takeover.pending ||
         (!master->opened && master->reload.probe.has_config))
         return false;
     struct moon_release *release = make_release(master, &error);

@@ -24,6 +24,8 @@ static void close_handles(struct moon_master *master)
         return;
     moon_dev_watch_close(master);
     moon_admin_close(master);
+    moon_upgrade_close(master);
+    moon_takeover_close(master);
     uv_close((uv_handle_t *)&master->tick, NULL);
     uv_close((uv_handle_t *)&master->signals, NULL);
 }
@@ -31,7 +33,9 @@ static void close_handles(struct moon_master *master)
 void moon_master_check_end(struct moon_master *master)
 {
     if (master->state == MOON_MASTER_DRAINING && master->live_children == 0 &&
-        master->reload.phase == MOON_RELOAD_IDLE && !moon_admin_is_busy(master))
+        master->reload.phase == MOON_RELOAD_IDLE &&
+        !moon_admin_is_busy(master) && !moon_upgrade_is_busy(master) &&
+        (!moon_takeover_is_shared(master) || master->at_once))
         close_handles(master);
 }
 
@@ -47,12 +51,23 @@ static void send_drain(struct moon_master *master)
     master->drain_sent = true;
     master->drain_end_ms =
         moon_clock_ms() + drain_timeout_ms(master) + KILL_AFTER_MS;
+    moon_master_hide_listeners(master);
+    uint32_t shared = moon_master_shared_sockets(master);
     for (uint32_t i = 0; i < master->place_count; i++)
         if (master->places[i].child != NULL)
-            moon_supervise_drain(master->places[i].child);
+            moon_supervise_drain(master->places[i].child, shared);
     /* The workers have their own descriptors of the same sockets. */
     moon_master_close_listeners(master);
     moon_master_check_end(master);
+}
+
+static void begin_drain(struct moon_master *master, uint64_t delay_ms)
+{
+    master->state = MOON_MASTER_DRAINING;
+    moon_reload_abort(master);
+    master->drain_at_ms = moon_clock_ms() + delay_ms;
+    if (delay_ms == 0)
+        send_drain(master);
 }
 
 void moon_master_drain(struct moon_master *master, const char *whyz)
@@ -62,15 +77,21 @@ void moon_master_drain(struct moon_master *master, const char *whyz)
     if (whyz != NULL)
         moon_log(MOON_LOG_INFO, "%s: finishing what is in flight, then exit",
                  whyz);
-    master->state = MOON_MASTER_DRAINING;
+    if (moon_upgrade_interrupt(master))
+        return;
     if (master->shm != NULL)
-        moon_shm_set32(&master->shm->node_state, MOON_NODE_DRAINING);
-    moon_reload_abort(master);
-    uint64_t delay =
-        master->current != NULL ? master->current->config->drain_delay_ms : 0;
-    master->drain_at_ms = moon_clock_ms() + delay;
-    if (delay == 0)
-        send_drain(master);
+        moon_shm_set32(&moon_master_side(master)->node_state,
+                       MOON_NODE_DRAINING);
+    begin_drain(master, master->current != NULL
+                            ? master->current->config->drain_delay_ms
+                            : 0);
+    moon_master_tell_stopping(master);
+}
+
+void moon_master_retire(struct moon_master *master)
+{
+    /* The node is as ready as before, so there is nothing to wait for. */
+    begin_drain(master, 0);
 }
 
 static void drain_tick(struct moon_master *master)
@@ -79,9 +100,13 @@ static void drain_tick(struct moon_master *master)
     if (!master->drain_sent && now >= master->drain_at_ms) {
         send_drain(master);
     } else if (master->drain_sent && now >= master->drain_end_ms) {
-        moon_log(MOON_LOG_WARN, "workers did not end in time: killing them");
+        if (master->live_children > 0)
+            moon_log(MOON_LOG_WARN,
+                     "workers did not end in time: killing them");
         master->drain_end_ms = UINT64_MAX;
+        master->at_once = true;
         moon_supervise_kill_all(master);
+        moon_master_check_end(master);
     }
 }
 
@@ -89,10 +114,11 @@ static void exit_at_once(struct moon_master *master, const char *namez)
 {
     moon_log(MOON_LOG_WARN, "%s again: exiting at once", namez);
     master->exit_code = 1;
-    master->drain_sent = true;
+    master->drain_sent = master->at_once = true;
     master->drain_end_ms = UINT64_MAX;
     moon_supervise_kill_all(master);
     moon_probe_kill(&master->reload.probe);
+    moon_master_check_end(master);
 }
 
 /* ---- signals ---- */
@@ -104,7 +130,8 @@ static void reap(struct moon_master *master)
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
         if (!moon_supervise_reaped(master, pid, status) &&
             !moon_probe_reaped(&master->reload.probe, pid, status) &&
-            !moon_admin_reaped(master, pid, status))
+            !moon_admin_reaped(master, pid, status) &&
+            !moon_upgrade_reaped(master, pid, status))
             moon_log(MOON_LOG_DEBUG, "reaped foreign pid %d", (int)pid);
     }
 }
@@ -128,6 +155,13 @@ static void end_by_signal(struct moon_master *master, const char *namez)
     if (master->state != MOON_MASTER_DRAINING) {
         master->end_signal_ms = moon_clock_ms();
         moon_master_drain(master, namez);
+    } else if (master->end_signal_ms == 0 &&
+               master->upgrade.phase == MOON_UPGRADE_OVER) {
+        master->end_signal_ms = moon_clock_ms();
+        moon_log(MOON_LOG_INFO,
+                 "%s: pid %d serves now; this one finishes and "
+                 "exits already",
+                 namez, (int)master->upgrade.main);
     } else if (moon_clock_ms() - master->end_signal_ms >= SAME_SIGNAL_MS) {
         exit_at_once(master, namez);
     }
@@ -151,8 +185,7 @@ static void handle_signal(struct moon_master *master, int sig)
         moon_reload_request(master, MOON_RELOAD_DISK, NULL, NULL);
         break;
     case SIGUSR2:
-        moon_log(MOON_LOG_WARN, "SIGUSR2: taking over by a new binary comes "
-                                "with a later version; nothing done");
+        moon_upgrade_request(master);
         break;
     case SIGHUP:
         reopen_logs(master);
@@ -185,6 +218,9 @@ static void on_tick(uv_timer_t *timer)
     moon_admin_tick(master);
     if (master->shm != NULL)
         moon_recent_tick(&master->recent, master->shm, moon_clock_ms());
+    moon_upgrade_tick(master);
+    moon_takeover_tick(master);
+    moon_master_notify_tick(master);
     if (master->state == MOON_MASTER_DRAINING)
         drain_tick(master);
 }
@@ -204,10 +240,23 @@ static bool start(struct moon_master *master)
     (void)uv_poll_start(&master->signals, UV_READABLE, on_signal);
     (void)uv_timer_init(&master->loop, &master->tick);
     (void)uv_timer_start(&master->tick, on_tick, MOON_TICK_MS, MOON_TICK_MS);
-    return true;
+    return moon_takeover_start(master);
 }
 
-int moon_node_run(const struct moon_node_options *options)
+/* From the environment and the command line. */
+static bool prepare(struct moon_master *master, char **argv,
+                    struct moon_buf *error)
+{
+    moon_upgrade_init(master, argv);
+    if (!moon_takeover_init(master, error))
+        return false;
+    moon_notify_init(&master->notify, master->takeover.active);
+    return moon_master_take_given(master, error) &&
+           moon_app_paths_init(&master->paths, master->options, error) ==
+               MOON_OK;
+}
+
+int moon_node_run(const struct moon_node_options *options, char **argv)
 {
     static struct moon_master master; /* found by leak checkers in children */
     moon_process_block_signals();
@@ -221,14 +270,16 @@ int moon_node_run(const struct moon_node_options *options)
     master.started_ms = moon_clock_ms();
     master.started_at = moon_clock_wall();
     struct moon_buf error = {0};
-    if (moon_app_paths_init(&master.paths, options, &error) != MOON_OK) {
+    bool ok = prepare(&master, argv, &error);
+    if (ok && !start(&master)) {
+        moon_buf_addz(&error, "no event loop");
+        ok = false;
+    }
+    if (!ok) {
         moon_log(MOON_LOG_ERROR, "cannot start: %.*s",
                  MOON_STR_ARG(moon_buf_str(&error)));
+        moon_takeover_failed(&master, moon_buf_str(&error));
         moon_buf_deinit(&error);
-        return 1;
-    }
-    if (!start(&master)) {
-        moon_log(MOON_LOG_ERROR, "cannot start: no event loop");
         return 1;
     }
     moon_reload_request(&master, MOON_RELOAD_START, NULL, NULL);

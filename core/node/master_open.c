@@ -17,7 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { BACKLOG = 4096, ERROR_MAX = 512 };
+enum { ERROR_MAX = 512 };
 
 static bool fail_errno(struct moon_buf *error, const char *doingz,
                        const char *pathz)
@@ -73,8 +73,33 @@ static bool is_ours(const char *pathz, struct moon_buf *error)
     return false;
 }
 
+bool moon_master_write_pid(struct moon_master *master, struct moon_buf *error)
+{
+    char text[16];
+    int len = snprintf(text, sizeof(text), "%d\n", (int)getpid());
+    /* In this order the first line is never empty. */
+    if (pwrite(master->pid_fd, text, (size_t)len, 0) == len &&
+        ftruncate(master->pid_fd, len) == 0)
+        return true;
+    return fail_errno(error, "write", master->pid_pathz);
+}
+
+/* The lock is the open file's: whoever has a descriptor of it has it. */
+static bool take_pid_file(struct moon_master *master)
+{
+    struct moon_inventory *given = &master->takeover.inventory;
+    if (given->pid_fd < 0 || strcmp(given->pid_pathz, master->pid_pathz) != 0)
+        return false;
+    master->pid_fd = given->pid_fd;
+    given->pid_fd = -1;
+    master->takeover.taken |= MOON_TAKEN_PID_FILE;
+    return true;
+}
+
 static bool lock_pid_file(struct moon_master *master, struct moon_buf *error)
 {
+    if (take_pid_file(master))
+        return true; /* it says the old master's until that lets go */
     int fd = open(master->pid_pathz, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
                   0644);
     if (fd < 0)
@@ -90,9 +115,7 @@ static bool lock_pid_file(struct moon_master *master, struct moon_buf *error)
         return false;
     }
     master->pid_fd = fd;
-    if (ftruncate(fd, 0) < 0 || dprintf(fd, "%d\n", (int)getpid()) < 0)
-        return fail_errno(error, "write", master->pid_pathz);
-    return true;
+    return moon_master_write_pid(master, error);
 }
 
 static bool open_folder(struct moon_master *master,
@@ -108,47 +131,6 @@ static bool open_folder(struct moon_master *master,
         return false;
     return make_dirs(master->node_dirz, error) &&
            is_ours(master->node_dirz, error) && lock_pid_file(master, error);
-}
-
-/* Error pages show source: not to everybody. */
-static bool may_listen(const struct moon_master *master,
-                       const struct moon_address *address,
-                       struct moon_buf *error)
-{
-    if (!master->options->dev || master->options->dev_public ||
-        moon_address_is_local(address))
-        return true;
-    moon_buf_printf(error,
-                    "--dev shows source code to whoever asks, so it listens "
-                    "on loopback only; %s needs --dev-public",
-                    address->textz);
-    return false;
-}
-
-static bool open_listeners(struct moon_master *master,
-                           const struct moon_config *config,
-                           struct moon_buf *error)
-{
-    char text[ERROR_MAX] = "";
-    if (config->listen.count > MOON_LISTEN_MAX) {
-        moon_buf_printf(error, "at most %d addresses in listen",
-                        MOON_LISTEN_MAX);
-        return false;
-    }
-    for (uint32_t i = 0; i < config->listen.count; i++) {
-        struct moon_listener *l = &master->listeners[i];
-        if (moon_address_parse(moon_strz(config->listen.items[i]), &l->address,
-                               text, sizeof(text)) != MOON_OK ||
-            !may_listen(master, &l->address, error) ||
-            moon_listen_open(&l->address, BACKLOG, &l->fd, text,
-                             sizeof(text)) != MOON_OK) {
-            moon_buf_addz(error, text);
-            return false;
-        }
-        master->listener_count++;
-        moon_log(MOON_LOG_INFO, "listening on %s", l->address.textz);
-    }
-    return true;
 }
 
 static void open_keep(struct moon_master *master,
@@ -176,7 +158,7 @@ static void give_log_away(const struct moon_config *config)
 static enum moon_err open_metrics(struct moon_master *master,
                                   const struct moon_config *config)
 {
-    uint32_t slots = moon_shm_slots(master->place_count);
+    uint32_t slots = master->shm->slot_count;
     enum moon_err err =
         moon_metrics_open(master->region, MOON_METRICS_APP, slots,
                           config->metrics_max_series, &master->metrics);
@@ -185,6 +167,100 @@ static enum moon_err open_metrics(struct moon_master *master,
                                 config->metrics_max_series,
                                 &master->node_metrics);
     return err;
+}
+
+/* What the old master's workers and ours share, if both binaries lay it out in
+ * the same way and there is room for ours beside them. */
+static bool take_shm(struct moon_master *master)
+{
+    struct moon_inventory *given = &master->takeover.inventory;
+    if (given->shm_fd < 0)
+        return false;
+    if (moon_shm_open(given->shm_fd, &master->shm) != MOON_OK) {
+        moon_log(MOON_LOG_WARN,
+                 "the shared memory of version %s is laid out "
+                 "in another way: counters begin anew",
+                 given->versionz);
+        return false;
+    }
+    if (!moon_shm_find_room(master->shm->slot_count, given->slot_first,
+                            given->slot_count, master->place_count,
+                            &master->first_slot)) {
+        moon_log(MOON_LOG_WARN,
+                 "no room for %u workers beside the %u there are: counters "
+                 "and metrics begin anew",
+                 master->place_count, given->slot_count);
+        moon_shm_close(master->shm);
+        master->shm = NULL;
+        return false;
+    }
+    master->shm_fd = given->shm_fd;
+    given->shm_fd = -1;
+    master->side = (given->side + 1) % MOON_SHM_SIDES;
+    return true;
+}
+
+static enum moon_err make_shm(struct moon_master *master)
+{
+    const struct moon_inventory *given = &master->takeover.inventory;
+    uint32_t slots = moon_shm_slots(master->place_count);
+    /* Not those of the old workers either: what lies in the region by slot may
+     * still be theirs, too. */
+    while (!moon_shm_find_room(slots, given->slot_first, given->slot_count,
+                               master->place_count, &master->first_slot))
+        slots *= 2;
+    return moon_shm_create(slots, &master->shm, &master->shm_fd);
+}
+
+static bool take_region(struct moon_master *master)
+{
+    struct moon_inventory *given = &master->takeover.inventory;
+    if (given->region_fd < 0)
+        return false;
+    if (moon_region_open(given->region_fd, &master->region) != MOON_OK) {
+        moon_log(MOON_LOG_WARN,
+                 "the tables of version %s are laid out in another way: "
+                 "limits, metrics and shared values begin anew",
+                 given->versionz);
+        return false;
+    }
+    master->region_fd = given->region_fd;
+    given->region_fd = -1;
+    return true;
+}
+
+static enum moon_err name_memory_dir(struct moon_master *master)
+{
+    const char *givenz = master->takeover.inventory.memory_dirz;
+    size_t len = strlen(givenz);
+    if (len == 0 || len >= sizeof(master->memory_dir))
+        return moon_lmdb_private_dir_name(P_tmpdir, master->memory_dir);
+    memcpy(master->memory_dir, givenz, len + 1);
+    master->takeover.taken |= MOON_TAKEN_MEMORY;
+    return MOON_OK;
+}
+
+static bool open_memory(struct moon_master *master,
+                        const struct moon_config *config,
+                        struct moon_buf *error)
+{
+    enum moon_err err = name_memory_dir(master);
+    if (err == MOON_OK && !take_shm(master))
+        err = make_shm(master);
+    if (err == MOON_OK && !take_region(master))
+        err = moon_region_create(&master->region, &master->region_fd);
+    if (err == MOON_OK)
+        err = open_metrics(master, config);
+    if (err != MOON_OK) {
+        moon_buf_printf(error, "no shared memory: %s", moon_err_text(err));
+        return false;
+    }
+    struct moon_shm_side *side = moon_master_side(master);
+    moon_shm_set32(&side->first, master->first_slot);
+    moon_shm_set32(&side->workers, master->place_count);
+    moon_shm_set32(&side->node_state, MOON_NODE_STARTING);
+    moon_master_share_sockets(master);
+    return true;
 }
 
 static bool open_parts(struct moon_master *master, struct moon_config *config,
@@ -196,7 +272,7 @@ static bool open_parts(struct moon_master *master, struct moon_config *config,
         return false;
     }
     give_log_away(config);
-    if (!open_listeners(master, config, error))
+    if (!moon_master_open_listeners(master, config, error))
         return false;
     uint16_t port = 0;
     if (master->listener_count > 0)
@@ -209,20 +285,8 @@ static bool open_parts(struct moon_master *master, struct moon_config *config,
     open_keep(master, config);
     master->place_count =
         config->workers < MOON_WORKERS_MAX ? config->workers : MOON_WORKERS_MAX;
-    enum moon_err err =
-        moon_lmdb_private_dir_name(P_tmpdir, master->memory_dir);
-    if (err == MOON_OK)
-        err =
-            moon_shm_create(master->place_count, &master->shm, &master->shm_fd);
-    if (err == MOON_OK)
-        err = moon_region_create(&master->region, &master->region_fd);
-    if (err == MOON_OK)
-        err = open_metrics(master, config);
-    if (err != MOON_OK) {
-        moon_buf_printf(error, "no shared memory: %s", moon_err_text(err));
-        return false;
-    }
-    return moon_admin_open(master, error) == MOON_OK;
+    return open_memory(master, config, error) &&
+           moon_admin_open(master, error) == MOON_OK;
 }
 
 bool moon_master_open(struct moon_master *master, struct moon_release *first,
@@ -237,28 +301,19 @@ bool moon_master_open(struct moon_master *master, struct moon_release *first,
         return false;
     }
     moon_log_set_who(master->namez);
+    moon_takeover_drop_rest(master);
     master->opened = true;
     if (master->options->dev)
         moon_dev_watch_open(master);
     return true;
 }
 
-void moon_master_close_listeners(struct moon_master *master)
-{
-    for (uint32_t i = 0; i < master->listener_count; i++) {
-        struct moon_listener *l = &master->listeners[i];
-        /* First, so that new clients look for somebody else. */
-        if (l->address.pathz[0] != '\0')
-            (void)unlink(l->address.pathz);
-        (void)close(l->fd);
-    }
-    master->listener_count = 0;
-}
-
 void moon_master_close(struct moon_master *master)
 {
     moon_master_close_listeners(master);
-    if (master->pid_fd >= 0) {
+    /* What the old master has not let go of is still its own. */
+    uint32_t theirs = master->takeover.pending ? master->takeover.taken : 0;
+    if (master->pid_fd >= 0 && (theirs & MOON_TAKEN_PID_FILE) == 0) {
         (void)unlink(master->pid_pathz);
         (void)close(master->pid_fd);
         (void)rmdir(master->node_dirz); /* if nothing else is in it */
@@ -273,7 +328,8 @@ void moon_master_close(struct moon_master *master)
     moon_region_close(master->region);
     if (master->region_fd >= 0)
         (void)close(master->region_fd);
-    moon_lmdb_private_dir_remove(master->memory_dir);
+    if ((theirs & MOON_TAKEN_MEMORY) == 0)
+        moon_lmdb_private_dir_remove(master->memory_dir);
     free(master->namez);
     free(master->node_dirz);
     free(master->pid_pathz);
@@ -282,6 +338,11 @@ void moon_master_close(struct moon_master *master)
     free(master->reload.last_text);
     moon_probe_deinit(&master->reload.probe);
     moon_dev_broken_clear(master);
+    free(master->upgrade.pathz);
+    free(master->upgrade.last_text);
+    free(master->own_settings);
+    free(master->own_listenz);
+    moon_notify_deinit(&master->notify);
     moon_release_unref(master->fixed);
     moon_release_unref(master->current);
 }

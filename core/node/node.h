@@ -26,8 +26,9 @@ struct moon_node_options {
     bool no_fallback;
 };
 
-/* Becomes the master; returns after the drain. */
-int moon_node_run(const struct moon_node_options *options);
+/* Becomes the master; returns after the drain. `argv` is what the process was
+ * started with, for executing a new binary; borrowed for good. */
+int moon_node_run(const struct moon_node_options *options, char **argv);
 
 /* Loads the app once, as a reload would, and says "ok: N routes" or the
  * error. */

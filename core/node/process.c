@@ -179,6 +179,17 @@ static bool read_small(const char *pathz, char *text, size_t size)
     return true;
 }
 
+bool moon_process_is_gone(pid_t pid)
+{
+    char path[64], text[512];
+    if (pid <= 0 || (kill(pid, 0) < 0 && errno == ESRCH))
+        return true;
+    (void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    const char *at =
+        read_small(path, text, sizeof(text)) ? strrchr(text, ')') : NULL;
+    return at != NULL && (at[2] == 'Z' || at[2] == 'X');
+}
+
 bool moon_process_thread_times(pid_t pid, pid_t tid,
                                struct moon_process_times *out)
 {

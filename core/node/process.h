@@ -38,6 +38,8 @@ MOON_MUST_CHECK enum moon_err moon_process_check_user(const char *userz,
 
 /* "SIGSEGV", "exit code 3" of a wait status. */
 void moon_process_status_text(int status, char *text, size_t size);
+/* Any process: it has ended, whether or not its parent has noticed. */
+bool moon_process_is_gone(pid_t pid);
 /* Did it end by a fault of its own, not by a signal from outside? */
 bool moon_process_crashed(int status);
 

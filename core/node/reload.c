@@ -81,12 +81,8 @@ static void end(struct moon_master *master, bool ok, struct moon_str text)
         free(waiter);
         waiter = next;
     }
-    if (reload->queued && master->state == MOON_MASTER_RUNNING) {
-        reload->queued = false;
-        reload->waiters = reload->next_waiters;
-        reload->next_waiters = NULL;
-        moon_reload_begin(master, MOON_RELOAD_DISK);
-    }
+    moon_master_tell_ready(master);
+    moon_reload_next(master);
 }
 
 /* --dev: the workers are up, and show the error. */
@@ -119,10 +115,12 @@ static void succeed(struct moon_master *master)
         return;
     }
     describe_success(master, &text);
-    bool start = moon_shm_get32(&master->shm->node_state) == MOON_NODE_STARTING;
+    bool start = moon_shm_get32(&moon_master_side(master)->node_state) ==
+                 MOON_NODE_STARTING;
     if (start) {
         master->state = MOON_MASTER_RUNNING;
-        moon_shm_set32(&master->shm->node_state, MOON_NODE_READY);
+        moon_shm_set32(&moon_master_side(master)->node_state, MOON_NODE_READY);
+        moon_supervise_release(master);
     }
     moon_log(MOON_LOG_INFO, "%s%.*s", start ? "ready: " : "",
              MOON_STR_ARG(moon_buf_str(&text)));
@@ -165,6 +163,7 @@ static void fail_start(struct moon_master *master, struct moon_str why)
                       moon_dev_broken_start(master, why)))
         return;
     moon_log(MOON_LOG_ERROR, "cannot start: %.*s", MOON_STR_ARG(why));
+    moon_takeover_failed(master, why);
     master->exit_code = 1;
     moon_master_drain(master, NULL);
 }
@@ -201,7 +200,8 @@ static void fail(struct moon_master *master, struct moon_str why)
 
 static void note_generation(struct moon_master *master)
 {
-    moon_shm_set(&master->shm->generation, master->current->generation);
+    moon_shm_set(&moon_master_side(master)->generation,
+                 master->current->generation);
     moon_metrics_commit(master->metrics, master->current->generation);
 }
 
@@ -229,14 +229,40 @@ static void keep_committed(struct moon_master *master)
                  moon_err_text(err));
 }
 
+/* Only what all workers run is worth falling back on. */
+static void complete_start(struct moon_master *master, bool whole)
+{
+    if (whole)
+        keep_committed(master);
+    succeed(master);
+}
+
+static void try_complete_start(struct moon_master *master, bool whole)
+{
+    if (!master->takeover.pending) {
+        complete_start(master, whole);
+        return;
+    }
+    struct moon_buf text = {0};
+    describe_success(master, &text);
+    moon_takeover_announce(master, whole, moon_buf_str(&text));
+    moon_buf_deinit(&text);
+}
+
+void moon_reload_start_granted(struct moon_master *master)
+{
+    complete_start(master, master->takeover.whole);
+}
+
 static void check_committed(struct moon_master *master)
 {
-    if (moon_supervise_ready(master, master->current->generation) ==
-        master->place_count) {
-        if (is_start(&master->reload))
-            keep_committed(master);
+    if (moon_supervise_ready(master, master->current->generation) !=
+        master->place_count)
+        return;
+    if (is_start(&master->reload))
+        try_complete_start(master, true);
+    else
         succeed(master);
-    }
 }
 
 static void warn_restart_keys(struct moon_master *master)
@@ -387,6 +413,8 @@ void moon_reload_begin(struct moon_master *master, enum moon_reload_kind kind)
 {
     struct moon_reload *reload = &master->reload;
     reload->kind = kind;
+    if (!is_start(reload))
+        moon_notify_reloading(&master->notify);
     reload->phase = MOON_RELOAD_PROBING;
     reload->txn++;
     reload->deadline_ms = 0; /* the probe has its own */
@@ -395,8 +423,9 @@ void moon_reload_begin(struct moon_master *master, enum moon_reload_kind kind)
         .mode = MOON_PROBE_LOAD,
         .node = master->options,
         .paths = &master->paths,
-        .generation =
-            master->current != NULL ? master->current->generation + 1 : 1,
+        .generation = 1 + (master->current != NULL
+                               ? master->current->generation
+                               : master->takeover.inventory.generation),
         .kept_fd = -1,
         .kept_dirz = master->paths.dirz,
         .serving = master->fixed,
@@ -430,7 +459,7 @@ void moon_reload_child_ready(struct moon_child *child)
 {
     struct moon_master *master = child->master;
     if (master->state == MOON_MASTER_DRAINING) {
-        moon_supervise_drain(child);
+        moon_supervise_drain(child, moon_master_shared_sockets(master));
         return;
     }
     moon_dev_broken_tell(child);
@@ -457,7 +486,7 @@ void moon_reload_child_failed(struct moon_child *child, uint64_t txn,
 {
     struct moon_master *master = child->master;
     struct moon_buf why = {0};
-    moon_buf_printf(&why, "worker %u: %.*s", child->slot + 1,
+    moon_buf_printf(&why, "worker %u: %.*s", child->place + 1,
                     MOON_STR_ARG(text));
     if (txn == 0 && is_start(&master->reload) &&
         master->reload.phase == MOON_RELOAD_COMMITTING) {
@@ -471,7 +500,7 @@ void moon_reload_child_failed(struct moon_child *child, uint64_t txn,
             /* It cannot catch up in place; a new process may. */
             moon_log(MOON_LOG_ERROR, "%.*s: replacing it",
                      MOON_STR_ARG(moon_buf_str(&why)));
-            moon_supervise_drain(child);
+            moon_supervise_drain(child, UINT32_MAX); /* it alone */
         }
     }
     moon_buf_deinit(&why);
@@ -498,13 +527,13 @@ void moon_reload_child_died(struct moon_child *child, int status)
             moon_process_status_text(status, how, sizeof(how));
             (void)snprintf(text, sizeof(text),
                            "worker %u crashed while loading (%s)",
-                           child->slot + 1, how);
+                           child->place + 1, how);
             fail(master, moon_strz(text));
         } else {
             check_votes(master);
         }
     } else if (reload->phase == MOON_RELOAD_COMMITTING && is_start(reload) &&
-               master->places[child->slot].failures >= START_FAILURES_MAX &&
+               master->places[child->place].failures >= START_FAILURES_MAX &&
                moon_supervise_ready(master, 0) == 0) {
         give_up_workers(master);
         struct moon_str why = moon_reload_start_error(master);
@@ -539,9 +568,11 @@ void moon_reload_tick(struct moon_master *master)
     reload->deadline_ms = 0;
     if (reload->phase == MOON_RELOAD_VOTING)
         fail_late(master);
-    else if (reload->phase == MOON_RELOAD_COMMITTING &&
-             (!is_start(reload) || moon_supervise_ready(master, 0) > 0))
+    else if (reload->phase == MOON_RELOAD_COMMITTING && !is_start(reload))
         succeed(master); /* decided; whoever is late comes up on it */
+    else if (reload->phase == MOON_RELOAD_COMMITTING &&
+             moon_supervise_ready(master, 0) > 0)
+        try_complete_start(master, false);
     else if (reload->phase == MOON_RELOAD_COMMITTING) {
         give_up_workers(master);
         fail_start(master, MOON_STR("no worker came up in time"));

@@ -28,6 +28,37 @@ static void refuse(moon_reload_done *done, void *ctx, struct moon_str why)
         done(ctx, false, why);
 }
 
+/* The next binary has taken its own snapshot already, or is about to. A signal
+ * is for whoever serves in the end; those who wait are told to ask again. */
+static void meet_upgrade(struct moon_master *master, enum moon_reload_kind kind,
+                         moon_reload_done *done, void *ctx)
+{
+    if (done != NULL || kind != MOON_RELOAD_DISK) {
+        refuse(done, ctx,
+               MOON_STR("an upgrade is under way: ask again when it is over"));
+        return;
+    }
+    if (!master->upgrade.reload_after)
+        moon_log(MOON_LOG_INFO, "an upgrade is under way: the reload follows");
+    master->upgrade.reload_after = true;
+}
+
+void moon_reload_next(struct moon_master *master)
+{
+    struct moon_reload *reload = &master->reload;
+    if (master->state != MOON_MASTER_RUNNING ||
+        reload->phase != MOON_RELOAD_IDLE || moon_upgrade_is_busy(master))
+        return;
+    if (reload->queued) {
+        reload->queued = false;
+        reload->waiters = reload->next_waiters;
+        reload->next_waiters = NULL;
+        moon_reload_begin(master, MOON_RELOAD_DISK);
+    } else if (master->upgrade.queued) {
+        moon_upgrade_request(master);
+    }
+}
+
 void moon_reload_request(struct moon_master *master, enum moon_reload_kind kind,
                          moon_reload_done *done, void *ctx)
 {
@@ -36,6 +67,10 @@ void moon_reload_request(struct moon_master *master, enum moon_reload_kind kind,
                  (kind == MOON_RELOAD_START || kind == MOON_RELOAD_FALLBACK);
     if (master->state == MOON_MASTER_DRAINING) {
         refuse(done, ctx, MOON_STR("the node is shutting down"));
+        return;
+    }
+    if (moon_upgrade_is_busy(master)) {
+        meet_upgrade(master, kind, done, ctx);
         return;
     }
     if (kind == MOON_RELOAD_ROLLBACK && master->current != NULL &&

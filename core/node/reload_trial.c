@@ -76,9 +76,10 @@ void moon_reload_trial_tick(struct moon_master *master)
     uint64_t now = moon_clock_ms(), window = window_ms(master);
     moon_trial_note(&master->trial, now,
                     window == MOON_CONFIG_NONE ? USUAL_MS : window, counts);
-    /* A reload under way brings other code anyway. */
+    /* A reload or an upgrade under way brings other code anyway. */
     enum moon_verdict verdict =
-        master->reload.phase == MOON_RELOAD_IDLE
+        master->reload.phase == MOON_RELOAD_IDLE &&
+                !moon_upgrade_is_busy(master)
             ? moon_trial_judge(&master->trial, now, counts, &text)
             : MOON_VERDICT_OPEN;
     if (verdict == MOON_VERDICT_BAD)

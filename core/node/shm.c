@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #define SHM_MAGIC 0x31304d48534e4f4dull /* "MONSHM01" */
-#define SHM_VERSION 4u
+#define SHM_VERSION 6u
 
 static size_t shm_size(uint32_t slots)
 {
@@ -15,9 +15,21 @@ static size_t shm_size(uint32_t slots)
            (size_t)slots * sizeof(struct moon_worker_slot);
 }
 
-enum moon_err moon_shm_create(uint32_t workers, struct moon_shm **out, int *fd)
+bool moon_shm_find_room(uint32_t slots, uint32_t used_first, uint32_t used,
+                        uint32_t workers, uint32_t *first)
 {
-    uint32_t slots = moon_shm_slots(workers);
+    if (used == 0 || workers <= used_first) {
+        *first = 0;
+        return workers <= slots;
+    }
+    /* From the other end: whoever comes after that has the most room. */
+    uint64_t end = (uint64_t)used_first + used;
+    *first = slots - workers;
+    return workers <= slots && *first >= end;
+}
+
+enum moon_err moon_shm_create(uint32_t slots, struct moon_shm **out, int *fd)
+{
     size_t size = shm_size(slots);
     *fd = memfd_create("moonshine-node", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (*fd < 0)
@@ -38,7 +50,6 @@ enum moon_err moon_shm_create(uint32_t workers, struct moon_shm **out, int *fd)
     shm->version = SHM_VERSION;
     shm->slot_count = slots;
     shm->size = size;
-    moon_shm_set32(&shm->workers, workers);
     *out = shm;
     return MOON_OK;
 }
@@ -90,19 +101,29 @@ void moon_shm_reset_slot(struct moon_worker_slot *slot)
     atomic_store(&slot->tid, 0);
 }
 
+static void add_connections(const struct moon_shm *shm,
+                            const struct moon_shm_side *side, uint64_t *sum,
+                            uint32_t *live)
+{
+    uint32_t first = moon_shm_get32(&side->first);
+    uint32_t count = moon_shm_get32(&side->workers);
+    for (uint32_t i = first; i < shm->slot_count && i - first < count; i++) {
+        const struct moon_worker_slot *slot = &shm->slots[i];
+        if (moon_shm_get32(&slot->state) != MOON_WORKER_SERVING ||
+            moon_shm_get32(&slot->stale) != 0)
+            continue;
+        *sum += moon_shm_get32(&slot->connections);
+        (*live)++;
+    }
+}
+
 uint32_t moon_shm_average_connections(void *ctx)
 {
     const struct moon_shm *shm = ctx;
     uint64_t sum = 0;
     uint32_t live = 0;
-    for (uint32_t i = 0; i < shm->slot_count; i++) {
-        const struct moon_worker_slot *slot = &shm->slots[i];
-        if (moon_shm_get32(&slot->state) != MOON_WORKER_SERVING ||
-            moon_shm_get32(&slot->stale) != 0)
-            continue;
-        sum += moon_shm_get32(&slot->connections);
-        live++;
-    }
+    for (int i = 0; i < MOON_SHM_SIDES; i++)
+        add_connections(shm, &shm->sides[i], &sum, &live);
     return live > 0 ? (uint32_t)(sum / live) : 0;
 }
 

@@ -2,11 +2,11 @@
  * does and has counted.
  *
  * A memfd mapped before the first fork, headed by magic and layout version.
- * Each worker writes its own slot, the master writes `pid`, `stale` and the
- * node's words; everybody reads, relaxed: the values inform, they order
- * nothing. There are twice as many slots as workers, so that the workers of a
- * next binary can join. Counters of a slot go on when its worker is replaced.
- */
+ * Each worker writes its own slot, the master writes `pid`, `stale` and its
+ * side's words; everybody reads, relaxed: the values inform, they order
+ * nothing. There are two sides and more than twice as many slots as workers,
+ * so that the master and workers of a next binary can join. Counters of a slot
+ * go on when its worker is replaced; those of the node are of both sides. */
 #ifndef MOON_NODE_SHM_H
 #define MOON_NODE_SHM_H
 
@@ -97,28 +97,46 @@ struct moon_worker_slot {
     _Atomic uint64_t lag_us; /* of its loop, most in the last seconds */
 };
 
+/* What one master tells its workers. */
+struct moon_shm_side {
+    _Atomic uint32_t node_state;     /* enum moon_node_state */
+    _Atomic uint32_t first, workers; /* the slots that are its workers' */
+    /* Bits of listening sockets that somebody goes on accepting from if this
+     * master dies. */
+    _Atomic uint32_t shared;
+    _Atomic uint64_t generation; /* committed */
+};
+
+enum { MOON_SHM_SIDES = 2, MOON_SHM_SLOTS_MIN = 32 };
+
 struct moon_shm {
     uint64_t magic;
     uint32_t version, slot_count;
     uint64_t size;
-    _Atomic uint32_t node_state; /* enum moon_node_state */
-    _Atomic uint32_t workers;    /* how many there should be */
+    struct moon_shm_side sides[MOON_SHM_SIDES];
     _Atomic uint32_t stored;     /* a worker has seen the session store up */
-    _Atomic uint64_t generation; /* committed */
     _Atomic uint64_t complained; /* of an unknown proxy, see http/client.h */
-    _Atomic uint64_t reloads, reloads_failed, rollbacks, restarts, kills;
+    _Atomic uint64_t reloads, reloads_failed, rollbacks, restarts, kills,
+        upgrades, upgrades_failed;
     _Atomic uint64_t deaths[MOON_DEATHS]; /* they sum up to `restarts` */
     struct moon_worker_slot slots[];
 };
 
-/* Places for so many workers and those of a next binary. */
+/* So many slots have room for these workers and for those of a next binary,
+ * also if they are some more. */
 static inline uint32_t moon_shm_slots(uint32_t workers)
 {
-    return workers * 2;
+    return workers > MOON_SHM_SLOTS_MIN / 2 ? workers * 2 : MOON_SHM_SLOTS_MIN;
 }
 
+/* Where `workers` slots are free beside those that others use; false: nowhere.
+ */
+MOON_MUST_CHECK bool moon_shm_find_room(uint32_t slots, uint32_t used_first,
+                                        uint32_t used, uint32_t workers,
+                                        uint32_t *first);
+
 /* Maps a new one; the descriptor stays open in *fd (for an upgrade). */
-MOON_MUST_CHECK enum moon_err moon_shm_create(uint32_t workers,
+MOON_MUST_CHECK enum moon_err moon_shm_create(uint32_t slots,
                                               struct moon_shm **out, int *fd);
 /* Maps one that another process made. MOON_EPROTO: of another layout. */
 MOON_MUST_CHECK enum moon_err moon_shm_open(int fd, struct moon_shm **out);
@@ -126,8 +144,8 @@ void moon_shm_close(struct moon_shm *shm);
 
 /* Before a worker starts in it: counters stay, the rest is cleared. */
 void moon_shm_reset_slot(struct moon_worker_slot *slot);
-/* Mean of connections over the serving workers that are not stale; `ctx` is the
- * struct moon_shm. */
+/* Mean of connections over the serving workers of both sides that are not
+ * stale; `ctx` is the struct moon_shm. */
 uint32_t moon_shm_average_connections(void *ctx);
 
 static inline uint32_t moon_shm_get32(const _Atomic uint32_t *word)

@@ -36,8 +36,11 @@ MOON_NORETURN static void become_worker(struct moon_master *master,
         .listen_count = master->listener_count,
         .shm = master->shm,
         .region = master->region,
-        .slot = place,
+        .side = master->side,
+        .slot = master->first_slot + place,
+        .place = place,
         .worker_count = master->place_count,
+        .hold = master->takeover.pending,
         .release = master->current,
         .fixed = master->fixed->config,
         .app_filez = master->paths.filez,
@@ -52,6 +55,12 @@ MOON_NORETURN static void become_worker(struct moon_master *master,
 
 /* ---- messages ---- */
 
+static void release(struct moon_child *child)
+{
+    child->holds = false;
+    (void)moon_supervise_send(child, MOON_CONTROL_ACCEPT, 0);
+}
+
 static void handle(struct moon_child *child, struct moon_control_msg *msg)
 {
     struct moon_master *master = child->master;
@@ -60,7 +69,9 @@ static void handle(struct moon_child *child, struct moon_control_msg *msg)
         if (child->state == MOON_CHILD_STARTING)
             child->state = MOON_CHILD_READY;
         child->generation = msg->generation;
-        master->places[child->slot].failures = 0;
+        master->places[child->place].failures = 0;
+        if (child->holds && !master->takeover.pending)
+            release(child);
         moon_reload_child_ready(child);
         break;
     case MOON_CONTROL_PREPARED:
@@ -74,15 +85,15 @@ static void handle(struct moon_child *child, struct moon_control_msg *msg)
         break;
     case MOON_CONTROL_RELOAD:
         moon_log(MOON_LOG_INFO, "SIGUSR1 (from worker %u): reload scripts",
-                 child->slot + 1);
+                 child->place + 1);
         moon_reload_request(master, MOON_RELOAD_DISK, NULL, NULL);
         break;
     case MOON_CONTROL_REQUESTS_TEXT:
-        moon_admin_requests_text(master, child->slot, msg->txn, msg->text);
+        moon_admin_requests_text(master, child->place, msg->txn, msg->text);
         break;
     default: /* a worker runs foreign code: nothing it sends is believed */
         moon_log(MOON_LOG_WARN, "message %u of worker %u makes no sense",
-                 msg->type, child->slot + 1);
+                 msg->type, child->place + 1);
         break;
     }
 }
@@ -141,10 +152,11 @@ static struct moon_child *adopt(struct moon_master *master, uint32_t place,
     if (child == NULL)
         return NULL;
     child->master = master;
-    child->slot = place;
+    child->place = place;
     child->pid = pid;
     child->fd = fd;
     child->fd_open = true;
+    child->holds = master->takeover.pending;
     child->poll.data = child;
     if (uv_poll_init(&master->loop, &child->poll, fd) != 0) {
         free(child);
@@ -166,7 +178,7 @@ void moon_supervise_spawn(struct moon_master *master, uint32_t place)
         retry_later(master, place);
         return;
     }
-    moon_shm_reset_slot(&master->shm->slots[place]);
+    moon_shm_reset_slot(moon_master_slot(master, place));
     int keep[MOON_LISTEN_MAX + 2];
     size_t keep_count = 0;
     keep[keep_count++] = fds[1];
@@ -214,10 +226,10 @@ static void log_death(const struct moon_child *child, int status)
     moon_process_status_text(status, how, sizeof(how));
     if (child->state == MOON_CHILD_DRAINING && !moon_process_crashed(status))
         moon_log(MOON_LOG_DEBUG, "worker %u (pid %d) has ended (%s)",
-                 child->slot + 1, (int)child->pid, how);
+                 child->place + 1, (int)child->pid, how);
     else
         moon_log(MOON_LOG_ERROR, "worker %u (pid %d) died: %s%s",
-                 child->slot + 1, (int)child->pid, how,
+                 child->place + 1, (int)child->pid, how,
                  child->state == MOON_CHILD_STARTING ? ", before it was ready"
                                                      : "");
 }
@@ -249,9 +261,9 @@ bool moon_supervise_reaped(struct moon_master *master, pid_t pid, int status)
     child->reaped = true;
     log_death(child, status);
     p->child = NULL;
-    moon_shm_reset_slot(&master->shm->slots[place]);
-    moon_metrics_end_worker(master->metrics, place);
-    moon_metrics_end_worker(master->node_metrics, place);
+    moon_shm_reset_slot(moon_master_slot(master, place));
+    moon_metrics_end_worker(master->metrics, master->first_slot + place);
+    moon_metrics_end_worker(master->node_metrics, master->first_slot + place);
     uv_close((uv_handle_t *)&child->poll, free_child);
     if (master->state == MOON_MASTER_DRAINING)
         return true;
@@ -275,18 +287,24 @@ bool moon_supervise_reaped(struct moon_master *master, pid_t pid, int status)
 
 /* ---- orders ---- */
 
+static enum moon_err send_to(struct moon_child *child,
+                             const struct moon_control_msg *msg)
+{
+    enum moon_err err =
+        child->fd_open ? moon_control_send(child->fd, msg) : MOON_ECLOSED;
+    if (err != MOON_OK && err != MOON_ECLOSED)
+        moon_log(MOON_LOG_ERROR, "cannot reach worker %u: %s", child->place + 1,
+                 moon_err_text(err));
+    return err;
+}
+
 enum moon_err moon_supervise_send(struct moon_child *child,
                                   enum moon_control_type type, uint64_t txn)
 {
     struct moon_control_msg msg;
     moon_control_msg_init(&msg, type);
     msg.txn = txn;
-    enum moon_err err =
-        child->fd_open ? moon_control_send(child->fd, &msg) : MOON_ECLOSED;
-    if (err != MOON_OK && err != MOON_ECLOSED)
-        moon_log(MOON_LOG_ERROR, "cannot reach worker %u: %s", child->slot + 1,
-                 moon_err_text(err));
-    return err;
+    return send_to(child, &msg);
 }
 
 void moon_supervise_prepare(struct moon_child *child,
@@ -308,13 +326,24 @@ void moon_supervise_prepare(struct moon_child *child,
         moon_reload_child_failed(child, txn, moon_strz(moon_err_text(err)));
 }
 
-void moon_supervise_drain(struct moon_child *child)
+void moon_supervise_drain(struct moon_child *child, uint32_t shared)
 {
     if (child->state == MOON_CHILD_DRAINING)
         return;
     child->state = MOON_CHILD_DRAINING;
-    child->drain_sent_ms = moon_clock_ms();
-    (void)moon_supervise_send(child, MOON_CONTROL_DRAIN, 0);
+    struct moon_control_msg msg;
+    moon_control_msg_init(&msg, MOON_CONTROL_DRAIN);
+    msg.count = shared;
+    (void)send_to(child, &msg);
+}
+
+void moon_supervise_release(struct moon_master *master)
+{
+    for (uint32_t i = 0; i < master->place_count; i++) {
+        struct moon_child *child = master->places[i].child;
+        if (child != NULL && child->state == MOON_CHILD_READY && child->holds)
+            release(child);
+    }
 }
 
 void moon_supervise_kill_all(struct moon_master *master)

@@ -21,13 +21,13 @@ static void kill_child(struct moon_child *child, const char *whyz,
     child->watch.killed = true;
     moon_shm_add(&child->master->shm->kills, 1);
     const struct moon_worker_slot *slot =
-        &child->master->shm->slots[child->slot];
+        moon_master_slot(child->master, child->place);
     struct moon_buf what = {0};
     if (moon_shm_get32(&slot->slice.seq) % 2 == 1)
         (void)moon_witness_request(child->pid, moon_shm_get(&slot->running_at),
                                    &what);
     moon_log(MOON_LOG_ERROR, "worker %u (pid %d) killed: %s for %llu ms%s%.*s",
-             child->slot + 1, (int)child->pid, whyz,
+             child->place + 1, (int)child->pid, whyz,
              (unsigned long long)after_ms, what.len > 0 ? ": " : "",
              MOON_STR_ARG(moon_buf_str(&what)));
     moon_buf_deinit(&what);
@@ -124,7 +124,7 @@ void moon_watch_tick(struct moon_master *master)
         struct moon_child *child = master->places[i].child;
         if (child == NULL || child->reaped || child->watch.killed)
             continue;
-        struct moon_worker_slot *slot = &master->shm->slots[i];
+        struct moon_worker_slot *slot = moon_master_slot(master, i);
         if (child->state == MOON_CHILD_STARTING)
             look_at_start(child, config->load_timeout_ms);
         /* Until it runs its loop it has no beat; loading has its own limit. */

@@ -38,6 +38,11 @@ void moon_worker_send(struct moon_worker *worker,
                  moon_err_text(err));
 }
 
+static const struct moon_shm_side *side(const struct moon_worker *worker)
+{
+    return &worker->o->shm->sides[worker->o->side];
+}
+
 static void tell(struct moon_worker *worker, enum moon_control_type type,
                  uint64_t txn, struct moon_str text)
 {
@@ -84,9 +89,10 @@ static bool commit(struct moon_worker *worker, uint64_t txn)
     return true;
 }
 
-/* The first generation is up: from now on we serve. */
-static void start_serving(struct moon_worker *worker)
+static void start_accepting(struct moon_worker *worker)
 {
+    if (worker->serving || worker->draining)
+        return;
     if (worker->o->broken_whyz != NULL)
         show_error(worker, moon_strz(worker->o->broken_whyz),
                    worker->o->broken_facts_fd);
@@ -104,6 +110,15 @@ static void start_serving(struct moon_worker *worker)
     }
     worker->serving = worker->accepting = true;
     moon_shm_set32(&worker->slot->state, MOON_WORKER_SERVING);
+}
+
+/* The first generation is up: from now on we serve, unless an old master's
+ * workers still do. */
+static void become_ready(struct moon_worker *worker)
+{
+    worker->loaded = true;
+    if (!worker->o->hold)
+        start_accepting(worker);
     struct moon_control_msg msg;
     moon_control_msg_init(&msg, MOON_CONTROL_READY);
     msg.generation = moon_generations_current(worker->generations)->number;
@@ -113,13 +128,13 @@ static void start_serving(struct moon_worker *worker)
 static void on_vote(void *ctx, uint64_t txn, bool ok, struct moon_str error)
 {
     struct moon_worker *worker = ctx;
-    if (worker->serving || worker->draining) {
+    if (worker->loaded || worker->draining) {
         tell(worker, ok ? MOON_CONTROL_PREPARED : MOON_CONTROL_FAILED, txn,
              error);
         return;
     }
     if (ok && commit(worker, txn)) {
-        start_serving(worker);
+        become_ready(worker);
         return;
     }
     /* It loaded in the probe: a resource of this worker, or luck. */
@@ -189,7 +204,10 @@ static void obey(struct moon_worker *worker, struct moon_control_msg *msg)
         moon_generations_drop(worker->generations, msg->txn);
         break;
     case MOON_CONTROL_DRAIN:
-        moon_worker_drain(worker);
+        moon_worker_drain(worker, msg->count);
+        break;
+    case MOON_CONTROL_ACCEPT:
+        start_accepting(worker);
         break;
     case MOON_CONTROL_REOPEN_LOGS:
         if (moon_log_reopen() != MOON_OK)
@@ -227,7 +245,7 @@ static void on_control(uv_poll_t *poll, int status, int events)
             (void)uv_poll_stop(poll);
             if (!worker->draining)
                 moon_log(MOON_LOG_WARN, "the master is gone: draining");
-            moon_worker_drain(worker);
+            moon_worker_drain(worker, moon_shm_get32(&side(worker)->shared));
             return;
         }
         obey(worker, &msg);
@@ -288,9 +306,9 @@ static bool has_store(const struct moon_worker *worker)
 static const char *not_ready(void *ctx)
 {
     const struct moon_worker *worker = ctx;
-    switch (moon_shm_get32(&worker->o->shm->node_state)) {
+    switch (moon_shm_get32(&side(worker)->node_state)) {
     case MOON_NODE_READY:
-        if (worker->draining)
+        if (worker->draining && !moon_worker_is_replaced(worker))
             return "draining\n";
         return has_store(worker) ? NULL : "the session store does not answer\n";
     case MOON_NODE_DRAINING:
@@ -311,7 +329,7 @@ static void become(struct moon_worker *worker)
 {
     const struct moon_worker_options *o = worker->o;
     char text[512], who[128];
-    (void)snprintf(who, sizeof(who), "%s worker %u", o->nodez, o->slot + 1);
+    (void)snprintf(who, sizeof(who), "%s worker %u", o->nodez, o->place + 1);
     moon_log_set_who(who);
     if (moon_process_become(o->fixed->userz, text, sizeof(text)) != MOON_OK)
         die(text);
@@ -338,9 +356,9 @@ static void open_tally(struct moon_worker *worker)
         .name = MOON_STR("moonshine_limit_refusals_total"),
         .help = MOON_STR("Requests refused by a rate limit"),
         .labels = MOON_STR("limit")};
-    if (moon_metrics_open(
-            o->region, MOON_METRICS_NODE, moon_shm_slots(o->worker_count),
-            o->fixed->metrics_max_series, &worker->node_metrics) != MOON_OK ||
+    if (moon_metrics_open(o->region, MOON_METRICS_NODE, o->shm->slot_count,
+                          o->fixed->metrics_max_series,
+                          &worker->node_metrics) != MOON_OK ||
         moon_tally_table_open(&worker->tally_table, worker->node_metrics,
                               o->slot, worker->slot->took) != MOON_OK ||
         moon_metrics_declare(worker->node_metrics, o->slot, 0, &refusals,
@@ -393,9 +411,8 @@ static void make_parts(struct moon_worker *worker)
         &(struct moon_accept_share){.mine = &worker->slot->connections,
                                     .average = moon_shm_average_connections,
                                     .ctx = o->shm});
-    if (moon_commons_init(&worker->commons, o->region,
-                          moon_shm_slots(o->worker_count), o->slot,
-                          o->fixed) != MOON_OK)
+    if (moon_commons_init(&worker->commons, o->region, o->shm->slot_count,
+                          o->slot, o->fixed) != MOON_OK)
         die("no memory for limits and metrics");
     open_tally(worker);
     make_stores(worker);
@@ -410,7 +427,7 @@ static void make_parts(struct moon_worker *worker)
             .tally_table = &worker->tally_table,
             .app_filez = o->app_filez,
             .nodez = o->nodez,
-            .worker_id = o->slot + 1,
+            .worker_id = o->place + 1,
             .worker_count = o->worker_count,
             .dev = o->dev,
             .complained = &o->shm->complained,

@@ -23,9 +23,11 @@ struct moon_worker_options {
     uint32_t listen_count;
     struct moon_shm *shm;
     struct moon_region *region;
-    uint32_t slot; /* index; worker id is one more */
+    uint32_t side, slot; /* in it: its master's words, its own */
+    uint32_t place;      /* worker id is one more */
     uint32_t worker_count;
-    struct moon_release *release;    /* to start with */
+    bool hold;                    /* accept nothing until the master says so */
+    struct moon_release *release; /* to start with */
     const struct moon_config *fixed; /* the restart-only keys */
     const char *app_filez, *nodez;
     const char *memory_dirz; /* of "memory:" sessions */

@@ -34,6 +34,11 @@ static void drop_syns(int fd)
                  strerror(errno));
 }
 
+static bool is_shared(const struct moon_worker *worker, uint32_t i)
+{
+    return (worker->shared >> i & 1) != 0;
+}
+
 static void stop_listening(struct moon_worker *worker)
 {
     worker->accepting = false;
@@ -108,18 +113,25 @@ static void on_step(uv_timer_t *timer)
         cut(worker);
 }
 
-void moon_worker_drain(struct moon_worker *worker)
+bool moon_worker_is_replaced(const struct moon_worker *worker)
+{
+    uint32_t all = (uint32_t)((1ull << worker->o->listen_count) - 1);
+    return worker->draining && (worker->shared & all) == all;
+}
+
+void moon_worker_drain(struct moon_worker *worker, uint32_t shared)
 {
     if (worker->draining)
         return;
     worker->draining = true;
+    worker->shared = shared;
     moon_shm_set32(&worker->slot->state, MOON_WORKER_DRAINING);
     const struct moon_config *config =
         moon_generations_config(worker->generations);
     if (config == NULL)
         config = worker->o->release->config;
     worker->drain_deadline_ms = moon_clock_ms() + config->drain_timeout_ms;
-    if (!worker->serving) {
+    if (!worker->loaded) {
         /* Nothing was ever accepted here. */
         moon_log_stop_writer();
         _exit(0);
@@ -129,8 +141,10 @@ void moon_worker_drain(struct moon_worker *worker)
         worker->server,
         &(struct moon_accept_share){.mine = &worker->slot->connections});
     for (uint32_t i = 0; i < worker->o->listen_count; i++)
-        if (worker->o->listen_tcp[i])
+        if (worker->o->listen_tcp[i] && !is_shared(worker, i))
             drop_syns(worker->o->listen_fds[i]);
     worker->last_accepted = moon_server_get_stats(worker->server)->accepted;
+    if (worker->serving && moon_worker_is_replaced(worker))
+        stop_listening(worker); /* others see to what comes */
     (void)uv_timer_start(&worker->drain_timer, on_step, QUIET_MS, STEP_MS);
 }

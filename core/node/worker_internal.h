@@ -28,10 +28,13 @@ struct moon_worker {
     struct moon_session_stores *session_stores;
     struct moon_generations *generations;
     uint64_t base_counters[MOON_COUNTERS]; /* of this slot, before us */
-    bool serving, control_lost;
+    bool loaded;                           /* its first generation is up */
+    bool serving;                          /* and it has begun to accept */
+    bool control_lost;
 
     /* drain */
     bool draining, accepting, retired, cut, finished;
+    uint32_t shared; /* bits of sockets that others go on accepting from */
     uint64_t drain_deadline_ms, last_accepted;
 };
 
@@ -45,8 +48,12 @@ void moon_worker_measure_lag(struct moon_worker *worker, uint64_t period_ms);
 void moon_worker_list_requests(const struct moon_worker *worker,
                                struct moon_buf *out);
 
-/* Finish what is in flight, then end the loop. More calls do nothing. */
-void moon_worker_drain(struct moon_worker *worker);
+/* Finish what is in flight, then end the loop. `shared` has a bit for each
+ * listening socket that others go on accepting from: only this worker stops.
+ * More calls do nothing. */
+void moon_worker_drain(struct moon_worker *worker, uint32_t shared);
+/* It drains, but somebody else serves on the same addresses. */
+bool moon_worker_is_replaced(const struct moon_worker *worker);
 /* Something ended: is everything? */
 void moon_worker_check_drained(struct moon_worker *worker);
 

@@ -117,7 +117,7 @@ void moon_worker_list_requests(const struct moon_worker *worker,
             now > x->started_ns ? (now - x->started_ns) / 1000000u : 0;
         moon_buf_printf(
             out, "%u\t%llu\t%llu\t%.*s\t%.*s\t%.*s\t%.*s\t%s\n",
-            worker->o->slot + 1, (unsigned long long)age_ms,
+            worker->o->place + 1, (unsigned long long)age_ms,
             (unsigned long long)(x->generation != NULL ? x->generation->number
                                                        : 0),
             MOON_STR_ARG(method), MOON_STR_ARG(path), MOON_STR_ARG(route),

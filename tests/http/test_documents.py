@@ -220,7 +220,12 @@ def test_install(shell, tmp_path):
 def test_unit(tmp_path):
     """systemd itself is not started here: it reads the unit and the commands
     are looked at; test_install.py runs what the unit runs."""
-    commands = block("apps/README.md", "sh", "systemctl")
+    commands = block("apps/README.md", "sh", "systemctl daemon-reload")
+    commands += block("apps/README.md", "sh", "systemctl enable --now "
+                      "moonshine@shop.socket")
+    socket = (ROOT / "apps/deploy/moonshine@.socket").read_text()
+    path = re.search(r"# (\S+\.sock)$", commands, re.M)[1]
+    assert f"ListenStream={path.replace('shop', '%i')}\n" in socket
     for line in commands.splitlines():
         assert re.match(r"systemctl (daemon-reload|(enable --now|reload|stop) "
                         r"moonshine@shop)|journalctl -u moonshine@shop", line)
@@ -248,6 +253,43 @@ def test_status_of_a_named_node(shell):
     assert "shop: ready" in shell.run(lines[0])
     assert len(lines) == 2
     shell.run(lines[1])
+
+
+def test_upgrade(shell):
+    run = shell.home / "run/moonshine"
+    shell.words["/run/moonshine"] = str(run)
+    shell.serve(f"moonshine run {ROOT}/apps/hello --name shop --listen 8080",
+                8080)
+    lines = block("apps/README.md", "sh", "kill -USR2").splitlines()
+    assert len(lines) == 3
+    assert re.match(r"systemctl kill --kill-whom=main --signal=USR2 "
+                    r"moonshine@shop$", lines[1])
+    before = (run / "shop/pid").read_text()
+    shell.run(lines[0])
+    assert shell.background[0].wait(30) == 0
+    try:
+        assert (run / "shop/pid").read_text() != before
+        assert "last upgrade succeeded" in shell.run(lines[2])
+        assert shell.get(8080, "/").status == 200
+    finally:
+        shell.run("moonshine stop --name shop")
+
+
+def test_container():
+    """There may be no docker here; test_deploy.py runs what the image runs."""
+    build, run = block("apps/README.md", "sh", "docker build").splitlines()
+    file, app, tag = re.fullmatch(r"docker build -f (\S+) --build-arg "
+                                  r"APP=(\S+) -t (\S+) \.", build).groups()
+    assert (ROOT / file).exists() and (ROOT / app / "app.lua").exists()
+    head = (ROOT / file).read_text()
+    assert build in head
+    seconds, port, image = re.fullmatch(
+        r"docker run --rm --stop-timeout (\d+) -p 127\.0\.0\.1:8080:(\d+) "
+        r"(\S+)", run).groups()
+    assert image == tag and f"EXPOSE {port}\n" in head
+    drain = re.search(r'"drain_timeout", "(\d+)s"',
+                      (ROOT / "core/base/config.h").read_text())[1]
+    assert int(seconds) > int(drain)
 
 
 def test_deploy(shell, tmp_path):

@@ -2,12 +2,14 @@
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 
 import pytest
 
 from support.node import BINARY, ROOT, Node, write_app
+from support.upgrade import upgrade
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +51,78 @@ def test_installed_binary_needs_nothing_of_the_tree(prefix, tmp_path):
 def test_unit_file(prefix):
     text = (prefix / "lib/systemd/system/moonshine@.service").read_text()
     assert f"ExecStart={prefix}/bin/moonshine " in text
-    for line in ("KillMode=mixed", "Type=exec", "RuntimeDirectory=",
-                 "StateDirectory=", f"ExecReload={prefix}/bin/moonshine reload "):
+    for line in ("KillMode=mixed", "Type=notify", "RuntimeDirectory=",
+                 "StateDirectory=", "WatchdogSec=",
+                 f"ExecReload={prefix}/bin/moonshine reload "):
         assert line in text, line
+
+
+def test_units_as_systemd_reads_them(prefix):
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd is not installed")
+    units = prefix / "lib/systemd/system"
+
+    def analyze(*args):
+        done = subprocess.run(
+            ["systemd-analyze", *args], cwd=units, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            check=False, env={**os.environ, "SYSTEMD_LOG_LEVEL": "warning",
+                              "SYSTEMD_UNIT_PATH": f"{units}:"})
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+    said = analyze("verify", "moonshine@shop.service", "moonshine@shop.socket")
+    # Of other units of this host nothing is our business.
+    assert "moonshine@" not in said, said
+    # At most 2.0 on a scale up to 10 (which is open to everything).
+    analyze("security", "--offline=yes", "--threshold=20", "--no-pager",
+            "./moonshine@.service")
+
+
+def test_the_filter_of_the_unit_lets_us_work(prefix, tmp_path):
+    """No system call that a node makes, with a reload and an upgrade, is one
+    that the unit forbids."""
+    for tool in ("strace", "systemd-analyze"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+    if "asan" in BINARY:
+        pytest.skip("the sanitizer makes calls of its own")
+    text = (prefix / "lib/systemd/system/moonshine@.service").read_text()
+    wanted = re.search(r"^SystemCallFilter=(\S+)$", text, re.M)[1]
+    groups, name = {}, None
+    for line in subprocess.run(
+            ["systemd-analyze", "syscall-filter", "--no-pager"],
+            stdout=subprocess.PIPE, text=True, check=True).stdout.split("\n"):
+        line = re.sub(r"\x1b\[[0-9;]*m", "", line)
+        if line.startswith("@"):
+            name = line.split()[0]
+            groups[name] = []
+        elif name and line.startswith("    ") and "#" not in line:
+            groups[name].append(line.strip())
+
+    def calls(group):
+        return {call for entry in groups[group] for call in
+                (calls(entry) if entry.startswith("@") else [entry])}
+    allowed = calls(wanted)
+    assert len(allowed) > 200
+    trace = tmp_path / "trace"
+    tracer = tmp_path / "traced"
+    tracer.write_text(f'#!/bin/sh\nexec strace -D -f -qq -o "{trace}" '
+                      f'"{prefix}/bin/moonshine" "$@"\n')
+    tracer.chmod(0o755)
+    node = Node("""
+        app:get("/", function(c)
+            c:session():set("n", 1)
+            return "ok"
+        end)""", binary=str(tracer))
+    with node:
+        assert node.get("/").text == "ok"
+        assert node.command("reload").returncode == 0
+        assert node.get("/").text == "ok"
+        upgrade(node)
+        assert node.get("/").text == "ok"
+    used = set(re.findall(r"^\d+ +(\w+)\(", trace.read_text(), re.M))
+    assert {"execve", "memfd_create", "accept4"} <= used
+    assert not used - allowed
 
 
 def test_unit_folders(prefix, tmp_path):

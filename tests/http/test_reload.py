@@ -178,6 +178,41 @@ def test_worker_killed_before_it_voted_abstains(start):
     assert answers(node) == {"new"}
 
 
+def test_worker_that_cannot_catch_up_is_replaced_alone(start, tmp_path):
+    """Its drain must not stop the others from accepting."""
+    mark = tmp_path / "mark"
+    node = start(SAY % "old", workers=2)
+    admin = Admin(node)
+    node.rewrite(SAY % "new" + """
+        app:on_start(function()
+            local function marked()
+                local file = io.open("%s")
+                if file then file:close() end
+                return file
+            end
+            local id = moonshine.worker().id
+            while id == 1 and not marked() do moonshine.sleep("10ms") end
+            if id == 2 and marked() then error("not here") end
+        end)""" % mark)
+    result = []
+    thread = threading.Thread(target=lambda: result.append(admin.reload()))
+    thread.start()
+    eventually(lambda: admin.workers()[1]["generations_live"] == 2,
+               "worker 2 builds")
+    os.kill(admin.workers()[1]["pid"], signal.SIGKILL)
+    eventually(lambda: admin.status()["worker_restarts"] == 1 and
+               admin.workers()[1]["state"] == "serving", "it is back")
+    mark.touch()
+    node.wait_log("replacing it")
+    for _ in range(50):
+        assert node.get("/").text in ("old", "new")
+    mark.unlink()
+    thread.join(60)
+    assert result[0][0], result
+    admin.wait_serving(2)
+    assert answers(node) == {"new"}
+
+
 def test_dead_worker_returns_on_committed_code_not_on_disk(start):
     node = start({"app.lua": 'local word = require "lib.word" '
                              'app:get("/", function() return word end)',

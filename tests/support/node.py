@@ -110,7 +110,9 @@ class Node:
 
     def __init__(self, app, *args, workers=1, listen=None, settings=None,
                  env=None, run_dir=None, state_dir=None, name=None,
-                 wait=True, binary=BINARY, user=None):
+                 wait=True, binary=BINARY, user=None, configured=False,
+                 pass_fds=()):
+        """configured: `listen` and workers are not given as options."""
         self.home = pathlib.Path(tempfile.mkdtemp(prefix="moonshine-test-"))
         self.app = app if isinstance(app, os.PathLike) else \
             write_app(self.home / "app", app)
@@ -129,10 +131,11 @@ class Node:
         else:
             host, _, port = listen.rpartition(":")
             self.address = (host.strip("[]") or "127.0.0.1", int(port))
-        line = [binary, "run", str(self.app), "--listen", listen,
-                "--workers", str(workers), "--name", self.name,
+        line = [binary, "run", str(self.app), "--name", self.name,
                 "--run-dir", str(self.run_dir),
                 "--state-dir", str(self.state_dir)]
+        if not configured:
+            line += ["--listen", listen, "--workers", str(workers)]
         for key, value in (settings or {}).items():
             line += ["--set", f"{key}={value}"]
         line += [str(a) for a in args]
@@ -140,8 +143,10 @@ class Node:
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
                 line, env=environment(env), stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log, start_new_session=True, user=user)
+                stdout=log, stderr=log, start_new_session=True, user=user,
+                pass_fds=pass_fds)
         self.pid = self.process.pid
+        self.leader = self.pid  # of the session, whoever the master is
         self.process.terminate = lambda: self.signal(signal.SIGTERM)
         Node.running.append(self)
         if wait:
@@ -235,7 +240,8 @@ class Node:
 
     def session(self):
         return [pid for pid, _, session, state in processes()
-                if session == self.pid and pid != self.pid and state != "Z"]
+                if session == self.leader and pid != self.pid and
+                state != "Z"]
 
     def stop(self, seconds=40.0):
         """TERM, then every assertion that holds for any test."""

@@ -1,10 +1,14 @@
 #include "net/listen.h"
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -121,6 +125,62 @@ static void unix_sockets(void **state)
     assert_int_equal(open_it(&address, &fd), MOON_ENOT_FOUND);
 }
 
+static void sockets_of_others(void **state)
+{
+    char dirz[] = "/tmp/moonshine-test-XXXXXX";
+    char pathz[64];
+    struct moon_address address, again;
+    int fd, pipes[2];
+    (void)state;
+    assert_non_null(mkdtemp(dirz));
+    (void)snprintf(pathz, sizeof(pathz), "unix:%s/s", dirz);
+    const char *const good[] = {"127.0.0.1:0", "[::1]:0", pathz};
+    for (size_t i = 0; i < MOON_COUNT(good); i++) {
+        address = parse(good[i]);
+        assert_int_equal(open_it(&address, &fd), MOON_OK);
+        int flags = fcntl(fd, F_GETFL);
+        assert_int_equal(fcntl(fd, F_SETFL, flags & ~O_NONBLOCK), 0);
+        assert_int_equal(fcntl(fd, F_SETFD, 0), 0);
+        assert_int_equal(moon_listen_adopt(fd, &again, error, sizeof(error)),
+                         MOON_OK);
+        assert_string_equal(again.textz, address.textz);
+        assert_string_equal(again.pathz, address.pathz);
+        assert_int_equal(again.port, address.port);
+        assert_true((fcntl(fd, F_GETFL) & O_NONBLOCK) != 0);
+        assert_true((fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0);
+        (void)close(fd);
+    }
+    (void)unlink(pathz + strlen("unix:"));
+    (void)rmdir(dirz);
+
+    assert_int_equal(pipe(pipes), 0);
+    int datagram = socket(AF_INET, SOCK_DGRAM, 0);
+    int idle = socket(AF_INET, SOCK_STREAM, 0);
+    int nameless = socket(AF_UNIX, SOCK_STREAM, 0);
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    assert_int_equal(
+        bind(nameless, (struct sockaddr *)&name, sizeof(name.sun_family)), 0);
+    assert_int_equal(listen(nameless, 1), 0);
+    const struct {
+        int fd;
+        const char *whyz;
+    } bad[] = {
+        {1000, "is not open"},
+        {pipes[0], "is not a socket"},
+        {datagram, "is not a stream socket"},
+        {idle, "does not listen"},
+        {nameless, "is a unix socket without a path"},
+    };
+    for (size_t i = 0; i < MOON_COUNT(bad); i++) {
+        assert_int_equal(
+            moon_listen_adopt(bad[i].fd, &again, error, sizeof(error)),
+            MOON_EINVAL);
+        assert_non_null(strstr(error, bad[i].whyz));
+        (void)close(bad[i].fd);
+    }
+    (void)close(pipes[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -128,6 +188,7 @@ int main(void)
         cmocka_unit_test(bad_addresses),
         cmocka_unit_test(port_zero_becomes_a_real_one),
         cmocka_unit_test(unix_sockets),
+        cmocka_unit_test(sockets_of_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

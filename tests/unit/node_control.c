@@ -141,9 +141,13 @@ static void test_average_leaves_out_who_does_not_serve(void **state)
     (void)state;
     struct moon_shm *shm, *other;
     int fd;
-    assert_int_equal(moon_shm_create(4, &shm, &fd), MOON_OK);
+    assert_int_equal(moon_shm_create(8, &shm, &fd), MOON_OK);
     assert_int_equal(shm->slot_count, 8);
     assert_int_equal(moon_shm_average_connections(shm), 0);
+    moon_shm_set32(&shm->sides[0].first, 0);
+    moon_shm_set32(&shm->sides[0].workers, 3);
+    moon_shm_set32(&shm->sides[1].first, 3);
+    moon_shm_set32(&shm->sides[1].workers, 1);
     for (uint32_t i = 0; i < 4; i++) {
         moon_shm_set32(&shm->slots[i].connections, 10 * (i + 1));
         moon_shm_set32(&shm->slots[i].state, MOON_WORKER_SERVING);
@@ -166,6 +170,62 @@ static void test_average_leaves_out_who_does_not_serve(void **state)
     (void)close(fd);
 }
 
+static void test_room_beside_the_old_workers(void **state)
+{
+    static const struct {
+        uint32_t slots, used_first, used, workers;
+        bool ok;
+        uint32_t first;
+    } cases[] = {
+        {32, 0, 0, 4, true, 0},    {32, 0, 4, 4, true, 28},
+        {32, 28, 4, 4, true, 0},   {32, 0, 16, 16, true, 16},
+        {32, 0, 16, 17, false, 0}, {32, 28, 4, 28, true, 0},
+        {32, 28, 4, 29, false, 0}, {4, 0, 0, 5, false, 0},
+        {8, 0, 1, 9, false, 0},    {8, 0, UINT32_MAX, 1, false, 0},
+    };
+    (void)state;
+    for (size_t i = 0; i < MOON_COUNT(cases); i++) {
+        uint32_t first = 0;
+        bool ok = moon_shm_find_room(cases[i].slots, cases[i].used_first,
+                                     cases[i].used, cases[i].workers, &first);
+        assert_int_equal(ok, cases[i].ok);
+        if (ok)
+            assert_int_equal(first, cases[i].first);
+    }
+    /* Whatever there was, a second set of as many fits. */
+    for (uint32_t workers = 1; workers <= 256; workers++) {
+        uint32_t first, next, slots = moon_shm_slots(workers);
+        assert_true(moon_shm_find_room(slots, 0, workers, workers, &first));
+        assert_true(moon_shm_find_room(slots, first, workers, workers, &next));
+        assert_true(next + workers <= first);
+    }
+}
+
+static void test_who_is_gone(void **state)
+{
+    (void)state;
+    int pipes[2];
+    char byte;
+    assert_int_equal(pipe(pipes), 0);
+    assert_false(moon_process_is_gone(getpid()));
+    assert_true(moon_process_is_gone(0));
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)close(pipes[1]);
+        (void)!read(pipes[0], &byte, 1);
+        _exit(0);
+    }
+    assert_false(moon_process_is_gone(pid));
+    (void)close(pipes[1]);
+    siginfo_t info;
+    /* It has ended, and nobody has reaped it. */
+    assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
+    assert_true(moon_process_is_gone(pid));
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    assert_true(moon_process_is_gone(pid));
+    (void)close(pipes[0]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -176,6 +236,8 @@ int main(void)
         cmocka_unit_test(test_child_keeps_only_what_it_is_given),
         cmocka_unit_test(test_thread_times_grow),
         cmocka_unit_test(test_average_leaves_out_who_does_not_serve),
+        cmocka_unit_test(test_room_beside_the_old_workers),
+        cmocka_unit_test(test_who_is_gone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,7 +11,7 @@ static struct moon_shm *make_shm(void)
 {
     struct moon_shm *shm = NULL;
     int fd = -1;
-    assert_int_equal(moon_shm_create(2, &shm, &fd), MOON_OK);
+    assert_int_equal(moon_shm_create(4, &shm, &fd), MOON_OK);
     return shm;
 }
 
