@@ -81,6 +81,26 @@ struct moon_scope *moon_app_add_scope(struct moon_app *app, int parent,
     return scope;
 }
 
+void moon_app_seal(struct moon_app *app)
+{
+    static const struct moon_scope_stages none = {0};
+    for (uint32_t i = 0; i < app->scope_count; i++) {
+        struct moon_scope *scope = &app->scopes[i];
+        /* Parents come before their groups. */
+        scope->stages = scope->parent == MOON_NO_SCOPE
+                            ? none
+                            : app->scopes[scope->parent].stages;
+        if (scope->cors.set)
+            scope->stages.cors = &scope->cors;
+        if (scope->security.set)
+            scope->stages.security = &scope->security;
+        if (scope->access_log.set)
+            scope->stages.access_log = &scope->access_log;
+        if (scope->request_id.set)
+            scope->stages.request_id = &scope->request_id;
+    }
+}
+
 static bool holds(struct moon_str prefix, struct moon_str path)
 {
     if (!moon_str_starts(path, prefix))

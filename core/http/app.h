@@ -80,6 +80,14 @@ struct moon_request_id {
     struct moon_strs skip;
 };
 
+/* What holds in a scope: what itself or the nearest parent sets; NULL: none. */
+struct moon_scope_stages {
+    const struct moon_cors *cors;
+    const struct moon_security_headers *security;
+    const struct moon_access_log *access_log;
+    const struct moon_request_id *request_id;
+};
+
 struct moon_scope {
     int parent;
     struct moon_str prefix;
@@ -87,6 +95,7 @@ struct moon_scope {
     struct moon_security_headers security;
     struct moon_access_log access_log;
     struct moon_request_id request_id;
+    struct moon_scope_stages stages; /* from moon_app_seal on */
     struct moon_status_hook *hooks;
     uint32_t hook_count;
 };
@@ -113,6 +122,9 @@ MOON_MUST_CHECK struct moon_scope *moon_app_add_scope(struct moon_app *app,
                                                       int parent,
                                                       struct moon_str prefix,
                                                       int *id);
+
+/* All is declared: finds what holds in each scope, once for all requests. */
+void moon_app_seal(struct moon_app *app);
 
 /* The deepest scope whose prefix holds `path` (for automatic answers to paths
  * that no route owns). 0 at least. */

@@ -7,9 +7,9 @@
 #include <stdio.h>
 #include <time.h>
 
-static const struct moon_scope *scope_at(const struct moon_app *app, int id)
+static const struct moon_scope_stages *stages_of(const struct moon_exchange *x)
 {
-    return id == MOON_NO_SCOPE ? NULL : &app->scopes[id];
+    return &x->app_table->scopes[x->scope].stages;
 }
 
 /* The hex digits of sixteen nibbles, one a byte. */
@@ -32,14 +32,6 @@ static void make_id(struct moon_exchange *x)
     x->request_id = moon_str(x->request_id_text, 32);
 }
 
-static const struct moon_request_id *id_settings(const struct moon_exchange *x)
-{
-    const struct moon_scope *scope = scope_at(x->app_table, x->scope);
-    while (scope != NULL && !scope->request_id.set)
-        scope = scope_at(x->app_table, scope->parent);
-    return scope == NULL ? NULL : &scope->request_id;
-}
-
 static struct moon_str id_header(const struct moon_request_id *set)
 {
     return set != NULL && set->header.len > 0 ? set->header
@@ -51,7 +43,8 @@ static struct moon_str id_header(const struct moon_request_id *set)
 static MOON_COLD bool take_id(struct moon_exchange *x)
 {
     struct moon_str id;
-    if (!moon_request_header(&x->req, id_header(id_settings(x)), 0, &id) ||
+    if (!moon_request_header(&x->req, id_header(stages_of(x)->request_id), 0,
+                             &id) ||
         id.len < 8 || id.len > 128)
         return false;
     for (size_t i = 0; i < id.len; i++) {
@@ -63,9 +56,9 @@ static MOON_COLD bool take_id(struct moon_exchange *x)
     return true;
 }
 
-static enum moon_err add_request_id(struct moon_exchange *x)
+static enum moon_err add_request_id(struct moon_exchange *x,
+                                    const struct moon_request_id *set)
 {
-    const struct moon_request_id *set = id_settings(x);
     if (set != NULL && (set->off || moon_app_skips(&set->skip, x->path)))
         return MOON_OK;
     return moon_response_add_static(&x->res, &x->arena, id_header(set),
@@ -85,14 +78,11 @@ static MOON_COLD bool is_https(struct moon_exchange *x)
     return moon_str_eq(moon_exchange_client(x)->scheme, MOON_STR("https"));
 }
 
-static enum moon_err add_security(struct moon_exchange *x)
+static enum moon_err add_security(struct moon_exchange *x,
+                                  const struct moon_security_headers *set)
 {
-    const struct moon_scope *scope = scope_at(x->app_table, x->scope);
-    while (scope != NULL && !scope->security.set)
-        scope = scope_at(x->app_table, scope->parent);
-    if (scope == NULL || moon_app_skips(&scope->security.skip, x->path))
+    if (moon_app_skips(&set->skip, x->path))
         return MOON_OK;
-    const struct moon_security_headers *set = &scope->security;
     enum moon_err err =
         add_one(x, MOON_STR("X-Content-Type-Options"), MOON_STR("nosniff"));
     if (err == MOON_OK)
@@ -109,12 +99,8 @@ static enum moon_err add_security(struct moon_exchange *x)
 
 static const struct moon_cors *cors_of(const struct moon_exchange *x)
 {
-    const struct moon_scope *scope = scope_at(x->app_table, x->scope);
-    while (scope != NULL && !scope->cors.set)
-        scope = scope_at(x->app_table, scope->parent);
-    if (scope == NULL || moon_app_skips(&scope->cors.skip, x->path))
-        return NULL;
-    return &scope->cors;
+    const struct moon_cors *cors = stages_of(x)->cors;
+    return cors == NULL || moon_app_skips(&cors->skip, x->path) ? NULL : cors;
 }
 
 static bool origin_allowed(const struct moon_cors *cors, struct moon_str origin)
@@ -155,10 +141,11 @@ enum moon_err moon_stages_begin(struct moon_exchange *x)
 {
     if (MOON_LIKELY(x->peer.trust != MOON_PEER_TRUSTED) || !take_id(x))
         make_id(x);
-    enum moon_err err = add_request_id(x);
-    if (err == MOON_OK)
-        err = add_security(x);
-    if (err == MOON_OK)
+    const struct moon_scope_stages *stages = stages_of(x);
+    enum moon_err err = add_request_id(x, stages->request_id);
+    if (err == MOON_OK && stages->security != NULL)
+        err = add_security(x, stages->security);
+    if (err == MOON_OK && stages->cors != NULL)
         err = add_cors(x);
     return err;
 }
@@ -206,16 +193,12 @@ bool moon_stages_preflight(struct moon_exchange *x)
 static bool wants_log(const struct moon_exchange *x,
                       const struct moon_config *config)
 {
-    const struct moon_scope *scope =
-        x->app_table != NULL ? scope_at(x->app_table, x->scope) : NULL;
     if (!config->log_access || !moon_log_enabled(MOON_LOG_INFO))
         return false;
     if (moon_str_starts(x->path, MOON_STR("/-/")))
         return false;
-    while (scope != NULL && !scope->access_log.set)
-        scope = scope_at(x->app_table, scope->parent);
-    return scope == NULL || (!scope->access_log.off &&
-                             !moon_app_skips(&scope->access_log.skip, x->path));
+    const struct moon_access_log *set = stages_of(x)->access_log;
+    return set == NULL || (!set->off && !moon_app_skips(&set->skip, x->path));
 }
 
 enum { TARGET_LOGGED = 2048, AGENT_LOGGED = 256, NUMBER_SIZE = 24 };
@@ -254,13 +237,11 @@ static void add_phases(const struct moon_exchange *x,
     fields[2] = millis("send_ms", x->elapsed_ns - done, text[2]);
 }
 
-void moon_stages_log(struct moon_exchange *x, const struct moon_config *config)
+/* Apart, so that who wants no line does not pay for the room of one. */
+MOON_APART static void write_line(struct moon_exchange *x, bool slow)
 {
     enum { NUMBERS = 8, PHASES = 3 };
     char text[NUMBERS][NUMBER_SIZE];
-    bool slow = x->elapsed_ns / 1000000 >= config->log_slow_ms && !x->streamed;
-    if (MOON_LIKELY(!slow) && !wants_log(x, config))
-        return;
     struct moon_str target = moon_request_str(&x->req, x->req.target);
     struct moon_str agent;
     if (!moon_request_header(&x->req, MOON_STR("user-agent"), 0, &agent) ||
@@ -293,4 +274,11 @@ void moon_stages_log(struct moon_exchange *x, const struct moon_config *config)
     moon_log_fields(slow ? MOON_LOG_WARN : MOON_LOG_INFO,
                     slow ? MOON_STR("slow request") : MOON_STR("access"),
                     fields, count);
+}
+
+void moon_stages_log(struct moon_exchange *x, const struct moon_config *config)
+{
+    bool slow = x->elapsed_ns / 1000000 >= config->log_slow_ms && !x->streamed;
+    if (MOON_UNLIKELY(slow) || wants_log(x, config))
+        write_line(x, slow);
 }

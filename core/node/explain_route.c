@@ -117,13 +117,6 @@ static void print_limits(struct moon_explain *e, const struct moon_route *route)
 
 /* ---- stages ---- */
 
-static const struct moon_scope *up(const struct moon_explain *e,
-                                   const struct moon_scope *scope)
-{
-    return scope->parent == MOON_NO_SCOPE ? NULL
-                                          : &e->app->scopes[scope->parent];
-}
-
 static void add_name(struct moon_buf *to, const char *namez)
 {
     moon_buf_printf(to, "%s%s", to->len > 0 ? ", " : "", namez);
@@ -131,27 +124,19 @@ static void add_name(struct moon_buf *to, const char *namez)
 
 static void print_stages(struct moon_explain *e, int scope_id)
 {
-    const struct moon_scope *first = &e->app->scopes[scope_id];
-    const struct moon_scope *at = first;
+    const struct moon_scope_stages *in = &e->app->scopes[scope_id].stages;
     struct moon_buf text = {0};
-    while (at != NULL && !at->request_id.set)
-        at = up(e, at);
-    if (at == NULL || (!at->request_id.off &&
-                       !moon_app_skips(&at->request_id.skip, e->normal)))
+    if (in->request_id == NULL ||
+        (!in->request_id->off &&
+         !moon_app_skips(&in->request_id->skip, e->normal)))
         add_name(&text, "request_id");
-    for (at = first; at != NULL && !at->security.set;)
-        at = up(e, at);
-    if (at != NULL && !moon_app_skips(&at->security.skip, e->normal))
+    if (in->security != NULL && !moon_app_skips(&in->security->skip, e->normal))
         add_name(&text, "security_headers");
-    for (at = first; at != NULL && !at->cors.set;)
-        at = up(e, at);
-    if (at != NULL && !moon_app_skips(&at->cors.skip, e->normal))
+    if (in->cors != NULL && !moon_app_skips(&in->cors->skip, e->normal))
         add_name(&text, "cors");
-    for (at = first; at != NULL && !at->access_log.set;)
-        at = up(e, at);
-    bool logged =
-        at == NULL || (!at->access_log.off &&
-                       !moon_app_skips(&at->access_log.skip, e->normal));
+    bool logged = in->access_log == NULL ||
+                  (!in->access_log->off &&
+                   !moon_app_skips(&in->access_log->skip, e->normal));
     if (logged && e->config->log_access)
         add_name(&text, "access_log");
     row(e, "stages", text.len > 0 ? moon_buf_str(&text) : MOON_STR("none"),

@@ -221,6 +221,7 @@ struct moon_vm *moon_vm_create(const struct moon_vm_options *options,
         moon_vm_destroy(vm);
         return NULL;
     }
+    moon_app_seal(&vm->app);
     vm->phase = MOON_VM_LOADED;
     return vm;
 }

@@ -83,6 +83,31 @@ static void hooks_are_inherited(void **state)
     assert_null(moon_app_hook(app, v2, 500));
 }
 
+static void what_is_unset_holds_from_the_parent(void **state)
+{
+    struct moon_app *app = *state;
+    int api = add_scope(app, 0, "/api");
+    int v2 = add_scope(app, api, "/api/v2");
+    int other = add_scope(app, 0, "/other");
+    app->scopes[0].request_id.set = true;
+    app->scopes[api].cors.set = true;
+    app->scopes[api].request_id.set = true;
+    app->scopes[v2].security.set = true;
+    app->scopes[v2].access_log.set = true;
+    moon_app_seal(app);
+    const struct moon_scope *s = app->scopes;
+    assert_ptr_equal(s[v2].stages.request_id, &s[api].request_id);
+    assert_ptr_equal(s[v2].stages.cors, &s[api].cors);
+    assert_ptr_equal(s[v2].stages.security, &s[v2].security);
+    assert_ptr_equal(s[v2].stages.access_log, &s[v2].access_log);
+    assert_ptr_equal(s[api].stages.cors, &s[api].cors);
+    assert_null(s[api].stages.security);
+    assert_null(s[api].stages.access_log);
+    assert_ptr_equal(s[other].stages.request_id, &s[0].request_id);
+    assert_null(s[other].stages.cors);
+    assert_null(s[0].stages.cors);
+}
+
 static void patterns_skip_paths_and_prefixes(void **state)
 {
     (void)state;
@@ -106,6 +131,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_deepest_scope_holds_a_path, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(hooks_are_inherited, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_unset_holds_from_the_parent,
+                                        setup, teardown),
         cmocka_unit_test(patterns_skip_paths_and_prefixes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
