@@ -17,11 +17,18 @@ enum { FIRST_BITS = 6, LAST_BITS = 16 };
 /* What has no route of its own; the app's routes follow. */
 enum { UNMATCHED, HEALTH, OWN_ROUTES };
 
+/* Of one route. Most of its requests are like the one before. */
+struct route_cells {
+    uint64_t key; /* of the last one; 0: none yet */
+    double *cell; /* which counts those */
+    double *took; /* NULL: not found yet */
+};
+
 struct moon_route_tally {
     const struct moon_tally_table *table;
     struct entry *entries;
     uint32_t bits, count;
-    double *took[]; /* by route; NULL: not found yet */
+    struct route_cells routes[];
 };
 
 /* In nanoseconds, so that a request costs comparisons of integers. Most end
@@ -98,7 +105,7 @@ struct moon_route_tally *moon_route_tally_create(
 {
     size_t all = (size_t)routes + OWN_ROUTES;
     struct moon_route_tally *tally =
-        calloc(1, sizeof(*tally) + all * sizeof(tally->took[0]));
+        calloc(1, sizeof(*tally) + all * sizeof(tally->routes[0]));
     if (tally == NULL)
         return NULL;
     tally->table = table;
@@ -170,9 +177,9 @@ static bool make_room(struct moon_route_tally *tally)
     return true;
 }
 
-MOON_COLD static double *add_cell(struct moon_route_tally *tally,
-                                  const struct moon_exchange *x, uint32_t route,
-                                  uint64_t key)
+static double *add_cell(struct moon_route_tally *tally,
+                        const struct moon_exchange *x, uint32_t route,
+                        uint64_t key)
 {
     char status[8] = "none";
     if (x->status_sent != 0)
@@ -194,9 +201,22 @@ MOON_COLD static double *add_took(struct moon_route_tally *tally,
                                   const struct moon_exchange *x, uint32_t route)
 {
     struct moon_str label = route_label(x, route);
-    tally->took[route] =
+    tally->routes[route].took =
         find_cell(tally->table, tally->table->duration, &label, 1);
-    return tally->took[route];
+    return tally->routes[route].took;
+}
+
+/* The cell of requests of another method or status than the last one's. */
+MOON_COLD static double *change_cell(struct moon_route_tally *tally,
+                                     const struct moon_exchange *x,
+                                     uint32_t route, uint64_t key)
+{
+    const struct entry *entry = place_of(tally->entries, tally->bits, key);
+    double *cell =
+        entry->key == key ? entry->cell : add_cell(tally, x, route, key);
+    tally->routes[route].key = key;
+    tally->routes[route].cell = cell;
+    return cell;
 }
 
 /* Others read it meanwhile; nobody else writes it. */
@@ -218,17 +238,17 @@ void moon_route_tally_count(struct moon_route_tally *tally,
     /* Statuses end at 999, methods at 7; the bit between makes it no zero. */
     uint64_t key = (uint64_t)route << 14 | 1u << 13 |
                    (unsigned)x->req.method << 10 | x->status_sent;
-    const struct entry *entry = place_of(tally->entries, tally->bits, key);
-    double *cell = entry->cell;
-    if (MOON_UNLIKELY(entry->key != key))
-        cell = add_cell(tally, x, route, key);
+    const struct route_cells *cells = &tally->routes[route];
+    double *cell = cells->cell;
+    if (MOON_UNLIKELY(cells->key != key))
+        cell = change_cell(tally, x, route, key);
     add(cell, 1);
     if (x->streamed || x->status_sent == 0)
         return;
     uint32_t i = 0;
     while (i < MOON_TOOK_BOUNDS && x->elapsed_ns > bounds_ns[i])
         i++;
-    double *took = tally->took[route];
+    double *took = cells->took;
     if (MOON_UNLIKELY(took == NULL))
         took = add_took(tally, x, route);
     add(&took[i], 1);

@@ -115,6 +115,23 @@ def test_by_route_method_and_status(start):
     promtool(node)
 
 
+def test_methods_and_statuses_of_one_route_in_turn(start):
+    node = start('''
+        app:route({ "GET", "POST" }, "/turn/:status", function(c)
+            return "x", tonumber(c:param("status"))
+        end)
+    ''')
+    wanted = {}
+    for i in range(60):
+        key = ("GET", "POST")[i % 2], ("200", "201", "404")[i % 3]
+        wanted[key] = wanted.get(key, 0) + 1
+        assert node.request(key[0], f"/turn/{key[1]}").status == int(key[1])
+    assert len(wanted) == 6
+    reaches(node, 60, "route_duration_seconds_count", route="/turn/:status")
+    for (method, status), count in wanted.items():
+        assert requests(node, "/turn/:status", method, status) == count
+
+
 def test_a_request_that_cannot_be_parsed(start):
     node = start(APP)
     assert b" 400 " in node.raw(b"GET / HTTP/1.1\r\nBad header\r\n\r\n")
