@@ -30,8 +30,30 @@ static char *put_str(char *to, struct moon_str s)
     return s.len == 0 ? to : put(to, s.ptr, s.len);
 }
 
+/* The digits of 0 to 99, two each. */
+static const char two_digits[] = "0001020304050607080910111213141516171819"
+                                 "2021222324252627282930313233343536373839"
+                                 "4041424344454647484950515253545556575859"
+                                 "6061626364656667686970717273747576777879"
+                                 "8081828384858687888990919293949596979899";
+
+static char *put_below_100(char *to, unsigned value)
+{
+    if (value < 10) {
+        *to = (char)('0' + value);
+        return to + 1;
+    }
+    return put(to, two_digits + (size_t)value * 2, 2);
+}
+
 static char *put_u64(char *to, uint64_t value)
 {
+    if (value < 100)
+        return put_below_100(to, (unsigned)value);
+    if (value < 10000) {
+        to = put_below_100(to, (unsigned)value / 100);
+        return put(to, two_digits + value % 100 * 2, 2);
+    }
     char *end = to + 1;
     for (uint64_t rest = value; rest >= 10; rest /= 10)
         end++;

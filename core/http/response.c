@@ -42,7 +42,8 @@ static bool is_field(const struct moon_out_field *field, struct moon_str name)
     return moon_str_eq_nocase(field->name, name);
 }
 
-static enum moon_err grow(struct moon_response *res, struct moon_arena *arena)
+enum moon_err moon_response_grow(struct moon_response *res,
+                                 struct moon_arena *arena)
 {
     uint32_t cap = res->field_cap == 0 ? FIRST_FIELDS : res->field_cap * 2;
     struct moon_out_field *fields =
@@ -53,20 +54,6 @@ static enum moon_err grow(struct moon_response *res, struct moon_arena *arena)
         memcpy(fields, res->fields, res->field_count * sizeof(fields[0]));
     res->fields = fields;
     res->field_cap = cap;
-    return MOON_OK;
-}
-
-enum moon_err moon_response_add_static(struct moon_response *res,
-                                       struct moon_arena *arena,
-                                       struct moon_str name,
-                                       struct moon_str value)
-{
-    if (res->field_count == res->field_cap) {
-        enum moon_err err = grow(res, arena);
-        if (err != MOON_OK)
-            return err;
-    }
-    res->fields[res->field_count++] = (struct moon_out_field){name, value};
     return MOON_OK;
 }
 

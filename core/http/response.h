@@ -40,11 +40,23 @@ MOON_MUST_CHECK enum moon_err moon_response_add(struct moon_response *res,
                                                 struct moon_arena *arena,
                                                 struct moon_str name,
                                                 struct moon_str value);
+/* Room for more fields. */
+MOON_MUST_CHECK MOON_COLD enum moon_err moon_response_grow(
+    struct moon_response *res, struct moon_arena *arena);
 /* The same for names and values known to be clean and to outlive the
  * response (static text): nothing is checked or copied. */
-MOON_MUST_CHECK enum moon_err moon_response_add_static(
+MOON_MUST_CHECK static inline enum moon_err moon_response_add_static(
     struct moon_response *res, struct moon_arena *arena, struct moon_str name,
-    struct moon_str value);
+    struct moon_str value)
+{
+    if (MOON_UNLIKELY(res->field_count == res->field_cap)) {
+        enum moon_err err = moon_response_grow(res, arena);
+        if (err != MOON_OK)
+            return err;
+    }
+    res->fields[res->field_count++] = (struct moon_out_field){name, value};
+    return MOON_OK;
+}
 /* Likewise; replaces the value that the same static name (the very bytes) was
  * given before. */
 MOON_MUST_CHECK enum moon_err moon_response_set_static(

@@ -164,23 +164,25 @@ static struct terminal **add_path(struct moon_router *router,
     return pattern->slash ? &node->slashed : &node->plain;
 }
 
-/* Eight bytes at a time; paths up to that length byte by byte. */
+/* Eight bytes at a time; the last, or the first, may overlap. */
 static uint32_t hash_path(struct moon_str path)
 {
     const uint64_t factor = 0x9e3779b97f4a7c15u;
     uint64_t hash = path.len;
-    const char *at = path.ptr, *end = path.ptr + path.len;
-    for (; end - at > 8; at += 8) {
+    const char *end = path.ptr + path.len;
+    for (const char *at = path.ptr; end - at > 8; at += 8) {
         hash = (hash ^ moon_load_le64(at)) * factor;
         hash ^= hash >> 32;
     }
     uint64_t last = 0;
-    if (path.len >= 8) {
-        last = moon_load_le64(end - 8); /* may overlap */
-    } else {
-        for (; at < end; at++)
+    if (path.len >= 8)
+        last = moon_load_le64(end - 8);
+    else if (path.len >= 4)
+        last =
+            (uint64_t)moon_load_le32(path.ptr) << 32 | moon_load_le32(end - 4);
+    else
+        for (const char *at = path.ptr; at < end; at++)
             last = last << 8 | (unsigned char)*at;
-    }
     return (uint32_t)(((hash ^ last) * factor) >> 32);
 }
 

@@ -221,11 +221,9 @@ static enum moon_err write_only_chunk(struct moon_outq *q,
     return MOON_OK;
 }
 
-static enum moon_err write_memory(struct moon_outq *q,
-                                  struct moon_outpool *pool, int fd)
+MOON_APART static enum moon_err write_memory(struct moon_outq *q,
+                                             struct moon_outpool *pool, int fd)
 {
-    if (MOON_LIKELY(q->head->next == NULL))
-        return write_only_chunk(q, pool, fd);
     struct iovec iov[IOV_MAX_USED];
     int count = 0;
     size_t total = 0;
@@ -279,8 +277,9 @@ static enum moon_err copy_file_piece(struct moon_outq *q,
     return MOON_OK;
 }
 
-static enum moon_err write_file(struct moon_outq *q, struct moon_outpool *pool,
-                                int fd, size_t *share)
+MOON_APART static enum moon_err write_file(struct moon_outq *q,
+                                           struct moon_outpool *pool, int fd,
+                                           size_t *share)
 {
     struct moon_outchunk *file = q->head;
     if (file->left == 0) {
@@ -313,8 +312,13 @@ enum moon_err moon_outq_write(struct moon_outq *q, struct moon_outpool *pool,
 {
     size_t share = TURN_BYTES;
     while (q->head != NULL) {
-        enum moon_err err = q->head->fd < 0 ? write_memory(q, pool, fd)
-                                            : write_file(q, pool, fd, &share);
+        enum moon_err err;
+        if (MOON_UNLIKELY(q->head->fd >= 0))
+            err = write_file(q, pool, fd, &share);
+        else if (MOON_LIKELY(q->head->next == NULL))
+            err = write_only_chunk(q, pool, fd);
+        else
+            err = write_memory(q, pool, fd);
         if (MOON_UNLIKELY(err != MOON_OK))
             return err;
     }

@@ -2,6 +2,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <cmocka.h>
 
@@ -215,6 +216,29 @@ static void heads_are_written(void **state)
     end(&fix);
 }
 
+static void lengths_are_written(void **state)
+{
+    (void)state;
+    static const uint64_t lengths[] = {
+        0,    1,     9,     10,    11,    19,     90,         99,        100,
+        101,  109,   110,   999,   1000,  1001,   1009,       1090,      5070,
+        9999, 10000, 10001, 65535, 99999, 100000, 4294967296, UINT64_MAX};
+    struct fixture fix;
+    begin(&fix);
+    fix.res.status = 200;
+    for (size_t i = 0; i < MOON_COUNT(lengths); i++) {
+        char want[120];
+        (void)snprintf(want, sizeof(want),
+                       "HTTP/1.1 200 OK\r\nD\r\nContent-Length: %llu\r\n\r\n",
+                       (unsigned long long)lengths[i]);
+        assert_head(&fix,
+                    (struct moon_out_head){MOON_OUT_LENGTH, lengths[i], true, 1,
+                                           MOON_STR_NONE},
+                    want);
+    }
+    end(&fix);
+}
+
 static void chunk_sizes_are_written(void **state)
 {
     (void)state;
@@ -292,6 +316,7 @@ int main(void)
         cmocka_unit_test(response_refuses_what_would_split_it),
         cmocka_unit_test(error_answers_drop_content_fields),
         cmocka_unit_test(heads_are_written),
+        cmocka_unit_test(lengths_are_written),
         cmocka_unit_test(chunk_sizes_are_written),
         cmocka_unit_test(dates_round_trip),
         cmocka_unit_test(dates_are_read_in_three_formats),
