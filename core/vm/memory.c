@@ -83,16 +83,20 @@ static void *resize(struct moon_memory *mem, void *ptr, size_t osize,
     return block;
 }
 
-void *moon_memory_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
+/* What is none of the usual cases. */
+/* `after` bytes will be in use, and no limit is in the way. */
+static void *take(struct moon_memory *mem, void *block, size_t after)
 {
-    struct moon_memory *mem = ud;
-    if (nsize == 0) {
-        release(mem, ptr, osize);
-        mem->used -= osize;
-        if (MOON_UNLIKELY(mem->used == 0))
-            moon_slab_deinit(&mem->slabs);
-        return NULL;
-    }
+    mem->used = after;
+    if (after > mem->peak)
+        mem->peak = after;
+    return block;
+}
+
+/* All but what moon_memory_alloc does itself. */
+MOON_APART static void *allocate(struct moon_memory *mem, void *ptr,
+                                 size_t osize, size_t nsize)
+{
     size_t after = mem->used - osize + nsize;
     if (nsize > osize && MOON_UNLIKELY(after > mem->check_at) &&
         refuse(mem, osize, nsize, after))
@@ -101,10 +105,26 @@ void *moon_memory_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
         osize == 0 ? acquire(mem, nsize) : resize(mem, ptr, osize, nsize);
     if (MOON_UNLIKELY(block == NULL)) /* the system is out of memory */
         return nsize <= osize && nsize > MOON_SLAB_MAX ? ptr : NULL;
-    mem->used = after;
-    if (after > mem->peak)
-        mem->peak = after;
-    return block;
+    return take(mem, block, after);
+}
+
+void *moon_memory_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
+{
+    struct moon_memory *mem = ud;
+    size_t after = mem->used - osize + nsize;
+    if (nsize == 0) {
+        release(mem, ptr, osize);
+        mem->used = after;
+        if (MOON_UNLIKELY(after == 0))
+            moon_slab_deinit(&mem->slabs);
+        return NULL;
+    }
+    /* Most of what LuaJIT asks for is small and new. */
+    if (osize == 0 && nsize <= MOON_SLAB_MAX && after <= mem->check_at) {
+        void *block = moon_slab_alloc(&mem->slabs, nsize);
+        return MOON_LIKELY(block != NULL) ? take(mem, block, after) : NULL;
+    }
+    return allocate(mem, ptr, osize, nsize);
 }
 
 static int clamp(size_t value, int low, int high)

@@ -37,7 +37,8 @@ static void unlink_from(struct moon_slab **list, struct moon_slab *slab)
         slab->next->prev = slab->prev;
 }
 
-static struct moon_slab *new_slab(struct moon_slabs *slabs, size_t step)
+MOON_COLD static struct moon_slab *new_slab(struct moon_slabs *slabs,
+                                            size_t step)
 {
     void *memory = slabs->spare;
     slabs->spare = NULL;
