@@ -4,7 +4,7 @@
  *
  * Owned by the generation's VM; everything in it lives in its arena. A scope is
  * the app (index 0) or a group; what a scope leaves unset its parent decides.
- * A chain is the number under which Lua keeps a composed handler. */
+ * A chain is the number of a composed handler, a function of Lua (vm_run). */
 #ifndef MOON_HTTP_APP_H
 #define MOON_HTTP_APP_H
 

@@ -151,6 +151,7 @@ static int push_entry(struct moon_vm *vm, struct moon_task *task)
     if (task->arg == 0 || task->kind == MOON_MAIN_SERVE ||
         moon_vm_call_prepare(vm, task) != MOON_OK)
         return 0;
+    lua_rawgeti(task->co, LUA_REGISTRYINDEX, vm->main_ref);
     lua_pushinteger(task->co, task->kind);
     lua_pushinteger(task->co, (lua_Integer)task->arg);
     task->arg = 0;

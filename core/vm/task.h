@@ -1,9 +1,10 @@
 /* Tasks: the coroutines of one VM, and the one operation each may wait on.
  *
- * A task runs Lua's `main` in a coroutine that is reused until an error kills
- * it. It serves a request, or is detached (spawn, timers, on_start). Tasks are
- * owned by the VM and numbered; the number is what Lua holds. All on the loop
- * thread. The gate (vm_call) is the only code that resumes one. */
+ * A task runs the chain of a route, or else Lua's `main`, in a coroutine that
+ * is reused until an error kills it. It serves a request, or is detached
+ * (spawn, timers, on_start). Tasks are owned by the VM and numbered; the number
+ * is what Lua holds. All on the loop thread. The gate (vm_call) is the only
+ * code that resumes one. */
 #ifndef MOON_VM_TASK_H
 #define MOON_VM_TASK_H
 
@@ -21,7 +22,7 @@ struct moon_task;
 
 /* First argument of Lua's main(kind, a, b, c, d). */
 enum moon_main_kind {
-    MOON_MAIN_SERVE = 1, /* slot, chain */
+    MOON_MAIN_SERVE = 1, /* slot, chain; with --dev, else the chain is called */
     MOON_MAIN_CALL = 2,  /* task number: what Lua left under it */
     MOON_MAIN_FAIL = 3,  /* slot or 0, task number, kind text, error value,
                             traceback: another task died */

@@ -432,6 +432,20 @@ moon_slot *moon_slot_get(uint32_t slot)
     return vm != NULL && slot - 1 < vm->slot_count ? vm->slots[slot - 1] : NULL;
 }
 
+/* For what a chain alone cannot do: wait before, keep errors for a page. */
+MOON_COLD static void enter_main(struct moon_vm *vm, struct moon_task *task,
+                                 int chain)
+{
+    lua_State *co = task->co;
+    uint64_t delay_ns = task->x->delay_ns;
+    lua_rawgeti(co, LUA_REGISTRYINDEX, vm->main_ref);
+    lua_pushinteger(co, delay_ns > 0 ? MOON_MAIN_SERVE_LATE : MOON_MAIN_SERVE);
+    lua_pushinteger(co, (lua_Integer)task->slot);
+    lua_pushinteger(co, chain);
+    lua_pushnumber(co, (lua_Number)delay_ns / 1e9);
+    moon_vm_call_resume(vm, task, 4);
+}
+
 void moon_vm_run(struct moon_vm *vm, struct moon_exchange *x, int chain)
 {
     struct moon_slot *slot = take_slot(vm);
@@ -458,13 +472,14 @@ void moon_vm_run(struct moon_vm *vm, struct moon_exchange *x, int chain)
         moon_vm_call_resume(vm, task, 0);
         return;
     }
-    bool late = x->delay_ns > 0;
-    lua_pushinteger(task->co, late ? MOON_MAIN_SERVE_LATE : MOON_MAIN_SERVE);
+    if (MOON_UNLIKELY(x->delay_ns > 0 || vm->options.dev)) {
+        enter_main(vm, task, chain);
+        return;
+    }
+    /* Nothing of Lua is below the chain: its traces end where it returns. */
+    lua_rawgeti(task->co, LUA_REGISTRYINDEX, chain);
     lua_pushinteger(task->co, (lua_Integer)slot->number);
-    lua_pushinteger(task->co, chain);
-    if (MOON_UNLIKELY(late))
-        lua_pushnumber(task->co, (lua_Number)x->delay_ns / 1e9);
-    moon_vm_call_resume(vm, task, late ? 4 : 3);
+    moon_vm_call_resume(vm, task, 1);
 }
 
 void moon_vm_cancel(struct moon_exchange *x, enum moon_cancel_reason why)

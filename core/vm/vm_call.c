@@ -70,14 +70,13 @@ enum moon_err moon_vm_call_protected(struct moon_vm *vm, lua_CFunction fn,
     return status == LUA_ERRMEM ? MOON_ENOMEM : MOON_ELUA;
 }
 
-/* Protected. Leaves main alone on the stack of a new coroutine. */
+/* Protected. A new coroutine, with nothing on its stack. */
 static int new_coroutine(lua_State *L)
 {
     struct moon_task *task = lua_touserdata(L, 1);
     struct moon_vm *vm = task->vm;
     lua_State *co = lua_newthread(L);
     luaL_checkstack(co, 16, "new task");
-    lua_rawgeti(co, LUA_REGISTRYINDEX, vm->main_ref);
     task->co_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     task->co = co;
     task->has_co = true;
@@ -134,6 +133,7 @@ static int bury(lua_State *L)
     lua_replace(L, 1);
     (void)new_coroutine(L);
     lua_State *co = task->co;
+    lua_rawgeti(co, LUA_REGISTRYINDEX, vm->main_ref);
     lua_pushinteger(co, MOON_MAIN_FAIL);
     lua_pushinteger(co, task->in_request ? 0 : (lua_Integer)task->slot);
     lua_pushinteger(co, (lua_Integer)task->number);
@@ -367,12 +367,13 @@ void moon_vm_call_resume(struct moon_vm *vm, struct moon_task *task, int nargs)
     moon_task_set_running(NULL);
     if (MOON_UNLIKELY(took >= vm->options.config->slow_slice_ms))
         warn_slow(task, took);
-    if (MOON_LIKELY(status == LUA_YIELD)) {
+    if (MOON_LIKELY(status == 0)) {
         moon_budget_clear(co, &vm->trap);
-        if (lua_gettop(co) == 0)
-            on_done(vm, task);
-        else
-            on_yield(vm, task);
+        lua_settop(co, 0);
+        on_done(vm, task);
+    } else if (status == LUA_YIELD) {
+        moon_budget_clear(co, &vm->trap);
+        on_yield(vm, task);
     } else {
         on_death(vm, task, status);
     }

@@ -72,7 +72,8 @@ struct moon_vm {
 /* vm_call.c: the gate. Runs `task` until it yields, ends or dies, and deals
  * with the outcome. nargs values are on task->co. Never inside Lua. */
 void moon_vm_call_resume(struct moon_vm *vm, struct moon_task *task, int nargs);
-/* Gives a task its coroutine, with main on its stack when fresh. */
+/* Gives a task its coroutine, with an empty stack that has room for a function
+ * and its arguments. */
 MOON_MUST_CHECK enum moon_err moon_vm_call_prepare(struct moon_vm *vm,
                                                    struct moon_task *task);
 /* Runs fn(L) protected on the main thread; the error text goes to `error`

@@ -175,6 +175,16 @@ static int add_route(lua_State *L)
     return 3;
 }
 
+/* add_chain(function) -> its number, which C calls it by */
+static int add_chain(lua_State *L)
+{
+    (void)loading(L);
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    lua_settop(L, 1);
+    lua_pushinteger(L, luaL_ref(L, LUA_REGISTRYINDEX));
+    return 1;
+}
+
 /* ---- scopes ---- */
 
 /* add_scope(parent, prefix) -> id */
@@ -292,6 +302,7 @@ void moon_native_open_app(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         {"add_route", add_route},
+        {"add_chain", add_chain},
         {"add_scope", add_scope},
         {"set_cors", set_cors},
         {"set_security_headers", set_security_headers},

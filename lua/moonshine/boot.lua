@@ -1,4 +1,5 @@
---- What C enters: loading the app, and main, which every task runs.
+--- What C enters: loading the app, and main, which tasks run. A request is not
+--- among them: C calls its chain, which main would only stand in the way of.
 local ffi = require "ffi"
 local app_module = require "moonshine.app"
 local chain = require "moonshine.chain"
@@ -21,11 +22,9 @@ require "moonshine.negotiate"
 require "moonshine"
 
 local C = ffi.C
-local CALL, FAIL, SERVE_LATE = 2, 3, 5 -- SERVE is 1
+local SERVE, CALL, FAIL, SERVE_LATE = 1, 2, 3, 5 -- BOOT is 4
 local START, CHECK, STOP, ACTIVATE, SPEC = 1, 2, 3, 4, 5
 
--- Taken before the application's coroutine.yield is put in its place.
-local yield = coroutine.yield
 local chains = freeze.chains
 
 local M = { contexts = chain.contexts }
@@ -111,36 +110,25 @@ local function run_fail(slot, number, kind, value, traceback)
     end
 end
 
-local function run_other(kind, a, b, c, d, e)
-    if kind == CALL then
-        tasks.run(a)
-    elseif kind == FAIL then
-        run_fail(a, b, c, d, e)
-    elseif kind == SERVE_LATE then
-        tasks.sleep(c)
-        chains[b](a)
-    else
-        run_boot(a)
-    end
+local function serve_late(slot, chain_number, seconds)
+    tasks.sleep(seconds)
+    return chains[chain_number](slot)
 end
 
--- Runs in a coroutine that serves one task after another. A yield without a
--- value says that the task is done. What it returns becomes the locals, without
--- being moved, and SERVE is written out: each request passes here, interpreted.
-function M.main(first, slot, route, ...)
-    if first == 1 then
-        chains[route](slot)
-    else
-        run_other(first, slot, route, ...)
+-- Runs one task; its coroutine is used again. It calls nothing but at its end: a
+-- trace that began above cannot return into it, since it is not compiled, so
+-- that what it runs are the roots of traces.
+function M.main(kind, a, b, c, d, e)
+    if kind == CALL then
+        return tasks.run(a)
+    elseif kind == FAIL then
+        return run_fail(a, b, c, d, e)
+    elseif kind == SERVE_LATE then
+        return serve_late(a, b, c)
+    elseif kind == SERVE then
+        return chains[b](a)
     end
-    while true do
-        local kind, a, b, c, d, e = yield()
-        if kind == 1 then
-            chains[b](a)
-        else
-            run_other(kind, a, b, c, d, e)
-        end
-    end
+    return run_boot(a)
 end
 
 -- With --dev, what is on the stack when an error is raised is kept for the page
@@ -151,26 +139,18 @@ local function guarded(ok, value)
     end
 end
 
-local function run_dev(kind, a, b, c, d, e)
-    if kind == 1 then
-        guarded(xpcall(chains[b], native.capture, a))
-    elseif kind == FAIL then
-        run_fail(a, b, c, d, e)
-    else
-        guarded(xpcall(run_other, native.capture, kind, a))
-    end
-end
-
 if native.info().dev then
-    function M.main(...)
-        run_dev(...)
-        while true do
-            run_dev(yield())
+    local plain = M.main
+
+    function M.main(kind, a, b, c, d, e)
+        if kind == FAIL then
+            return plain(kind, a, b, c, d, e)
         end
+        return guarded(xpcall(plain, native.capture, kind, a, b, c))
     end
+    jit.off(plain)
 end
 
--- Interpreted, so that each route's function is the root of its own trace.
 jit.off(M.main)
 
 --- What is wrong with a load: the message, and where the application was.

@@ -14,8 +14,6 @@ local method_bits = { GET = 1, HEAD = 2, POST = 4, PUT = 8, PATCH = 16, DELETE =
 
 --- Composed functions by the number that C knows them under.
 M.chains = {}
---- Their records: pattern, source, scope.
-M.records = {}
 
 -- Functions of a chain, and for each the entry that it comes from; limits side
 -- by side become one.
@@ -60,11 +58,11 @@ local function split_limits(entries, place)
 end
 
 local function add_chain(entries, handler, info)
-    local number = #M.chains + 1
     local functions, origins = functions_of(entries)
     info.middleware = origins
-    M.chains[number] = chain.compose(functions, handler, info)
-    M.records[number] = info
+    local composed = chain.compose(functions, handler, info)
+    local number = native.add_chain(composed)
+    M.chains[number] = composed
     return number
 end
 
