@@ -23,7 +23,7 @@ local function pread(handle, from, length)
     if got < 0 then
         error("the body cannot be read", 0)
     end
-    return ffi_string(buffer, got)
+    return (ffi_string(buffer, got))
 end
 
 --- Bytes of the body from an offset.
@@ -38,7 +38,7 @@ function Context:body()
     end
     local kind = C.moon_req_body(handle, out)
     if kind == 1 then
-        return ffi_string(out.ptr, out.len)
+        return (ffi_string(out.ptr, out.len))
     elseif kind == 2 then
         return pread(handle, 0, tonumber(out.len))
     end
@@ -116,7 +116,7 @@ function Context:read(max)
     while true do
         local code = C.moon_req_read(handle, size_of(max), out)
         if code == 1 then
-            return ffi_string(out.ptr, out.len)
+            return (ffi_string(out.ptr, out.len))
         elseif code == 0 then
             return nil
         elseif code == -2 then

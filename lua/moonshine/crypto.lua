@@ -24,14 +24,14 @@ function M.random(count)
     end
     local bytes = ffi.new("char[?]", count)
     C.moon_lua_random(bytes, count)
-    return ffi_string(bytes, count)
+    return (ffi_string(bytes, count))
 end
 
 --- A random UUID (version 4): "0e37df36-f698-11e6-8dd4-cb9ced3df976".
 ---@return string
 function M.uuid()
     C.moon_crypto_uuid(uuid)
-    return ffi_string(uuid, 36)
+    return (ffi_string(uuid, 36))
 end
 
 --- SHA-256, as 32 raw bytes; moonshine.encode.hex makes text of them.
@@ -40,7 +40,7 @@ end
 function M.sha256(text)
     fault.want(text, "string", "crypto.sha256: the argument")
     C.moon_crypto_sha256(text, #text, digest)
-    return ffi_string(digest, 32)
+    return (ffi_string(digest, 32))
 end
 
 --- HMAC with SHA-256 (RFC 2104), as 32 raw bytes.
@@ -51,7 +51,7 @@ function M.hmac_sha256(key, text)
     fault.want(key, "string", "crypto.hmac_sha256: the key")
     fault.want(text, "string", "crypto.hmac_sha256: the text")
     C.moon_crypto_hmac_sha256(key, #key, text, #text, digest)
-    return ffi_string(digest, 32)
+    return (ffi_string(digest, 32))
 end
 
 --- Compares in a time that depends on the length alone.

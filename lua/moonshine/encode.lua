@@ -34,7 +34,7 @@ for name, codec in pairs(codecs) do
         if not C.moon_lua_encode(codec, text, #text, out) then
             error("out of memory", 0)
         end
-        return ffi_string(out.ptr, out.len)
+        return (ffi_string(out.ptr, out.len))
     end
     if name ~= "html" then
         decode[name] = function(text)
@@ -42,7 +42,7 @@ for name, codec in pairs(codecs) do
             if not C.moon_lua_decode(codec, text, #text, out) then
                 return nil, "not " .. name, 400
             end
-            return ffi_string(out.ptr, out.len)
+            return (ffi_string(out.ptr, out.len))
         end
     end
 end

@@ -116,13 +116,19 @@ function M.hint(name, names, instead)
     return instead and ": " .. instead or ""
 end
 
---- Raises unless every key of `options` is one of `known`.
-function M.check_keys(options, known, what)
-    for key in pairs(options) do
-        if known[key] == nil then
-            M.raise("%s has no option '%s'%s", what, tostring(key), M.hint(key, known))
-        end
+local function check_keys_from(key, options, known, what)
+    if key == nil then
+        return
+    elseif known[key] == nil then
+        M.raise("%s has no option '%s'%s", what, tostring(key), M.hint(key, known))
     end
+    return check_keys_from(next(options, key), options, known, what)
+end
+
+--- Raises unless every key of `options` is one of `known`. Without a loop, which
+--- would be compiled first, and then keep what calls this from being.
+function M.check_keys(options, known, what)
+    return check_keys_from(next(options), options, known, what)
 end
 
 --- Raises unless `value` has the type.

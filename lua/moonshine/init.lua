@@ -53,19 +53,19 @@ local M = {
 --- Seconds since 1970, with a fraction.
 ---@return number
 function M.now()
-    return C.moon_lua_now()
+    return (C.moon_lua_now())
 end
 
 --- Seconds of a clock that never jumps; only differences mean something.
 ---@return number
 function M.clock()
-    return C.moon_lua_clock()
+    return (C.moon_lua_clock())
 end
 
 --- True once this code is replaced or the worker stops.
 ---@return boolean
 function M.stopping()
-    return C.moon_vm_stopping()
+    return (C.moon_vm_stopping())
 end
 
 --- A date as HTTP writes it; or (given a string) the time that it says, or nil,
@@ -82,7 +82,7 @@ function M.http_time(when)
         return number[0]
     end
     C.moon_lua_http_date(when or C.moon_lua_now(), out)
-    return ffi_string(out.ptr, out.len)
+    return (ffi_string(out.ptr, out.len))
 end
 
 --- A variable of the environment, or nil.

@@ -98,7 +98,7 @@ function Context:response_header(name)
     end
     fault.want(name, "string", "c:response_header: the name")
     if C.moon_res_get(handle, name, #name, 0, out) then
-        return ffi_string(out.ptr, out.len)
+        return (ffi_string(out.ptr, out.len))
     end
     return nil
 end

@@ -74,7 +74,7 @@ end
 
 local function why(handle)
     C.moon_session_why(handle, out)
-    return ffi_string(out.ptr, out.len)
+    return (ffi_string(out.ptr, out.len))
 end
 
 local function store_failed(handle)
@@ -279,7 +279,7 @@ local function begin_update(handle, changes)
         values[count].ptr, values[count].len = text or nil, text and #text or 0
         count = count + 1
     end
-    return C.moon_session_begin_update(handle, names, values, count)
+    return (C.moon_session_begin_update(handle, names, values, count))
 end
 
 -- What fn returned; it may not wait, so that what it read is still true.

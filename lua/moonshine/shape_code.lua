@@ -41,7 +41,7 @@ local function add_unknown(errors, value, fields)
 end
 
 local function length(text)
-    return C.moon_lua_utf8_length(text, #text)
+    return (C.moon_lua_utf8_length(text, #text))
 end
 
 local HEX4 = ("%x"):rep(4)

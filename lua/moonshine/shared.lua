@@ -50,7 +50,7 @@ function Shared:get(key)
     end
     local kind = value_out.type
     if kind == STRING then
-        return ffi_string(value_out.text.ptr, value_out.text.len)
+        return (ffi_string(value_out.text.ptr, value_out.text.len))
     elseif kind == BOOLEAN then
         return value_out.number ~= 0
     end
@@ -134,12 +134,12 @@ end
 ---@return boolean
 function Shared:delete(key)
     key = key_of(key, "shared:delete")
-    return C.moon_shared_delete(self[1], key, #key)
+    return (C.moon_shared_delete(self[1], key, #key))
 end
 
 --- Removes a key if its value is this text. Internal: for locks.
 function M.delete_if(dict, key, text)
-    return C.moon_shared_delete_if(dict[1], key, #key, text, #text)
+    return (C.moon_shared_delete_if(dict[1], key, #key, text, #text))
 end
 
 local metatable = {

@@ -47,7 +47,7 @@ local function quote(how, text)
     elseif code < 0 then
         error("out of memory", 0)
     end
-    return ffi_string(out.ptr, out.len)
+    return (ffi_string(out.ptr, out.len))
 end
 
 --- The value of <%= label %> in HTML and XML.

@@ -95,19 +95,18 @@ local function write(frame, it)
     return text
 end
 
-local function run(frame, it)
-    local text, count = write(frame, it), 0
-    while frame.layout do
-        it, frame.layout = frame.layout, false
-        frame.data = over(frame.data, frame.layout_data)
-        frame.content = text
-        count = count + 1
-        if count > MAX_LAYOUTS then
-            fault.raise("layout: more than %d around each other, %s again", MAX_LAYOUTS, it.path)
-        end
-        text = write(frame, it)
+-- A loop would be compiled first, and then keep what comes before it from being.
+local function run(frame, it, around)
+    local text, layout = write(frame, it), frame.layout
+    if not layout then
+        return text
+    elseif around == MAX_LAYOUTS then
+        fault.raise("layout: more than %d around each other, %s again", MAX_LAYOUTS, layout.path)
     end
-    return text
+    frame.layout = false
+    frame.data = over(frame.data, frame.layout_data)
+    frame.content = text
+    return run(frame, layout, around + 1)
 end
 
 --- The text of a view, and its content type.
@@ -124,7 +123,7 @@ function M.render(name, data, c, what)
     end
     local frame = { view = it, data = data, c = c, depth = 1, layout = false, outer = false,
         blocks = {}, content = nil, out = false }
-    return run(frame, it), it.mime
+    return run(frame, it, 0), it.mime
 end
 
 -- ---- what belongs to one render ----

@@ -32,7 +32,8 @@ end
 --- Yields until the operation that was just started is over; its result.
 function M.suspend()
     raw_yield(SENTINEL)
-    return C.moon_task_result()
+    -- Parentheses make it no tail call, from which no trace can return.
+    return (C.moon_task_result())
 end
 
 --- Parks the running task until it is unparked (true) or `seconds` are over
