@@ -66,6 +66,7 @@ set(MOONSHINE_LUA_FILES
   moonshine/test/spec.lua
   moonshine/timers.lua
   moonshine/token.lua
+  moonshine/traces.lua
   moonshine/units.lua
   moonshine/url.lua
   moonshine/view.lua

@@ -70,6 +70,11 @@ if os.getenv("MOONSHINE_JIT") == "off" then
     jit.off()
 end
 
+local traces = os.getenv("MOONSHINE_TRACES")
+if traces and traces ~= "" then
+    require("moonshine.traces").start(traces)
+end
+
 local function run_boot(what)
     if what == START or what == CHECK then
         run_starts(what == CHECK)
