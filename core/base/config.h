@@ -120,9 +120,8 @@
       0)                                                                       \
     X(RATIO, rollback_error_ratio, "rollback.error_ratio", "0.1", "0..1", 0)   \
     X(COUNT, quarantine_failures, "quarantine.failures", "none",               \
-      "1..1000000|none", MOON_CONFIG_LATER)                                    \
-    X(DURATION, quarantine_retry_ms, "quarantine.retry", "30s", "1s..1d",      \
-      MOON_CONFIG_LATER)                                                       \
+      "1..1000000|none", 0)                                                    \
+    X(DURATION, quarantine_retry_ms, "quarantine.retry", "30s", "1s..1d", 0)   \
     X(CHOICE, log_level, "log.level", "info", "debug|info|warn|error", 0)      \
     X(CHOICE, log_format, "log.format", "text", "text|json", 0)                \
     X(STRING, log_filez, "log.file", "stderr", "", 0)                          \

@@ -7,7 +7,7 @@ enum { APP_FIRST_ENTRIES = 8 };
 
 enum moon_err moon_app_init(struct moon_app *app)
 {
-    *app = (struct moon_app){0};
+    *app = (struct moon_app){.error_chain = MOON_NO_CHAIN};
     moon_arena_init(&app->arena, NULL, 0);
     app->router = moon_router_create();
     if (app->router == NULL)

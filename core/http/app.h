@@ -14,6 +14,13 @@
 
 enum moon_body_mode { MOON_BODY_BUFFER, MOON_BODY_FILE, MOON_BODY_STREAM };
 
+/* Is a route shut off when it fails again and again? vm/quarantine_gate.h */
+enum moon_quarantine_mode {
+    MOON_QUARANTINE_CONFIGURED,
+    MOON_QUARANTINE_ON,
+    MOON_QUARANTINE_OFF,
+};
+
 enum { MOON_NO_CHAIN = -1, MOON_NO_SCOPE = -1, MOON_ROUTE_LIMITS = 8 };
 
 struct moon_route {
@@ -30,10 +37,14 @@ struct moon_route {
     uint64_t stream_timeout_ms;
     uint64_t body_limit_bytes; /* UINT64_MAX: the configured one */
     uint32_t cpu_limit_ms;     /* 0: the configured one */
+    enum moon_quarantine_mode quarantine;
+    uint32_t quarantine_failures; /* 0: as configured */
+    uint64_t quarantine_retry_ms; /* likewise */
     /* Limits that need no Lua and come before all that does: numbers that the
      * vm room knows. */
     uint16_t limits[MOON_ROUTE_LIMITS];
     uint8_t limit_count;
+    bool guarded; /* something may refuse it: a limit, quarantine */
     enum moon_body_mode body_mode;
     bool cancel_on_disconnect; /* beyond GET, HEAD and streams */
     /* app:static */
@@ -106,8 +117,9 @@ struct moon_app {
     struct moon_route *routes; /* malloc'd array, index = route id */
     struct moon_scope *scopes;
     uint32_t route_count, route_cap, scope_count, scope_cap;
-    bool strict_slash;  /* no 308 to a trailing-slash sibling */
-    bool shapes_errors; /* an on_error function exists */
+    bool strict_slash; /* no 308 to a trailing-slash sibling */
+    int error_chain;   /* what on_error makes of an answer that quarantine
+                          gives, or MOON_NO_CHAIN: there is no on_error */
     bool generation_header;
 };
 

@@ -21,6 +21,7 @@ struct moon_conn;
 struct moon_exchange;
 struct moon_generation;
 struct moon_held_session;
+struct moon_quarantine_pass;
 struct moon_task;
 
 /* Body of an answer given at once. */
@@ -117,8 +118,10 @@ struct moon_exchange {
     /* the application's */
     struct moon_task *task;            /* the task that runs it now; vm's */
     struct moon_held_session *session; /* in the arena; vm's; or NULL */
-    bool client_gone;                  /* told, or found on write */
-    bool draining;                     /* the server asks streams to end */
+    /* In the arena; vm's; NULL: its route is not watched, or not reached. */
+    struct moon_quarantine_pass *quarantine;
+    bool client_gone; /* told, or found on write */
+    bool draining;    /* the server asks streams to end */
 
     /* for the log and the counters */
     uint64_t started_ns; /* first byte */

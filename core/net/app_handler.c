@@ -6,6 +6,7 @@
 #include "net/route_tally.h"
 #include "net/stages.h"
 #include "vm/limit_gate.h"
+#include "vm/quarantine_gate.h"
 
 #include <stdlib.h>
 
@@ -149,6 +150,34 @@ static bool refuse_by_limit(struct moon_exchange *x)
     return true;
 }
 
+/* A route that is shut off. on(503) shapes the answer, else on_error, though
+ * no Lua has failed now: these answers look like the failures before. */
+static void refuse_by_quarantine(struct moon_exchange *x)
+{
+    int shaper = x->app_table->error_chain;
+    if (shaper != MOON_NO_CHAIN &&
+        moon_app_hook(x->app_table, x->scope, 503) == NULL) {
+        x->chain = shaper;
+        x->auto_status = x->res.status = 503;
+        run_hook(x);
+    } else if (!moon_auto_error(x, 503, NULL)) {
+        run_hook(x);
+    }
+}
+
+/* What may keep a request from its route; the limits first, for one that they
+ * refuse is no probe. True: refused, and answered. */
+static bool refuse(struct moon_exchange *x)
+{
+    const struct moon_quarantine_gate *gate = x->generation->quarantine;
+    if (x->route->limit_count > 0 && refuse_by_limit(x))
+        return true;
+    if (gate == NULL || !moon_quarantine_gate_refuses(gate, x))
+        return false;
+    refuse_by_quarantine(x);
+    return true;
+}
+
 static void on_head(void *ctx, struct moon_exchange *x)
 {
     struct moon_app_handler *handler = ctx;
@@ -158,8 +187,7 @@ static void on_head(void *ctx, struct moon_exchange *x)
         found = MOON_ENOMEM;
     if (answer_early(handler, x, found))
         return;
-    if (x->route != NULL && MOON_UNLIKELY(x->route->limit_count > 0) &&
-        refuse_by_limit(x))
+    if (x->route != NULL && MOON_UNLIKELY(x->route->guarded) && refuse(x))
         return;
     plan_body(x, x->generation->config);
     if (MOON_UNLIKELY(x->req.content_length >= 0 &&
@@ -226,6 +254,8 @@ static void on_end(void *ctx, struct moon_exchange *x)
         moon_stages_log(x, generation->config);
     if (MOON_LIKELY(generation->tally != NULL))
         moon_route_tally_count(generation->tally, x);
+    if (MOON_UNLIKELY(x->quarantine != NULL))
+        moon_quarantine_gate_leave(generation->quarantine, x);
     x->generation = NULL;
     generation->exchanges--;
     if (generation->exchanges == 0 && generation->on_unused != NULL)

@@ -11,7 +11,8 @@
 #include "http/client.h"
 #include "vm/vm.h"
 
-struct moon_route_tally; /* net/route_tally.h */
+struct moon_quarantine_gate; /* vm/quarantine_gate.h */
+struct moon_route_tally;     /* net/route_tally.h */
 
 struct moon_generation {
     uint64_t number;
@@ -21,6 +22,8 @@ struct moon_generation {
     struct moon_trust trust;        /* what `config` says of proxies */
     uint32_t exchanges;             /* that run on it */
     struct moon_route_tally *tally; /* owned; NULL: nobody counts */
+    /* owned; NULL: no route of it is ever shut off */
+    struct moon_quarantine_gate *quarantine;
     void (*on_unused)(void *ctx, struct moon_generation *generation);
     void *ctx; /* of on_unused; called when `exchanges` falls to 0 */
 };

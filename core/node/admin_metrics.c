@@ -72,6 +72,9 @@ static void add_gauges(const struct moon_master *master, struct moon_buf *out)
     metric(out, "moonshine_generations_live", "gauge",
            "generations of code that workers hold, summed over them",
            sum32(master, offsetof(struct moon_worker_slot, generations_live)));
+    metric(out, "moonshine_quarantined_routes", "gauge",
+           "routes that are shut off, since they failed again and again",
+           moon_quarantine_count(master));
     metric(out, "moonshine_vm_memory_bytes", "gauge",
            "memory of the virtual machines that serve",
            sum64(master, offsetof(struct moon_worker_slot, vm_used_bytes)));

@@ -152,6 +152,7 @@ void moon_admin_status_json(const struct moon_master *master,
     add_recent_json(master, out);
     add_reload_json(master, out);
     moon_upgrade_json(master, out);
+    moon_quarantine_json(master, out);
     moon_buf_addz(out, ",\"disk_differs\":");
     moon_buf_addz(out, disk->state == MOON_DISK_UNKNOWN ? "null"
                        : disk->state == MOON_DISK_SAME  ? "false"
@@ -244,6 +245,7 @@ static void add_node_lines(const struct moon_master *master,
                         r->last_text != NULL ? r->last_text : "");
     }
     moon_upgrade_lines(master, out);
+    moon_quarantine_lines(master, out);
 }
 
 void moon_admin_status_table(const struct moon_master *master,

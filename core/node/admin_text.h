@@ -25,6 +25,12 @@ void moon_admin_add_duration(struct moon_buf *out, uint64_t ms);
  * anything to say. */
 void moon_upgrade_json(const struct moon_master *master, struct moon_buf *out);
 void moon_upgrade_lines(const struct moon_master *master, struct moon_buf *out);
+/* admin_quarantine.c: routes that are shut off, likewise; how many. */
+void moon_quarantine_json(const struct moon_master *master,
+                          struct moon_buf *out);
+void moon_quarantine_lines(const struct moon_master *master,
+                           struct moon_buf *out);
+uint32_t moon_quarantine_count(const struct moon_master *master);
 void moon_admin_metrics(const struct moon_master *master, struct moon_buf *out);
 
 /* `lines` as workers send them: tab-separated, one request each. */

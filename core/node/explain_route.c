@@ -2,7 +2,9 @@
 
 #include "base/units.h"
 #include "http/static_file.h"
+#include "vm/quarantine_gate.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -88,6 +90,20 @@ static void print_duration(struct moon_explain *e, const char *namez,
     print_limit(e, namez, text, own != 0, key);
 }
 
+static void print_quarantine(struct moon_explain *e,
+                             const struct moon_route *route)
+{
+    struct moon_quarantine_rule rule;
+    char text[80], retry[32];
+    if (!moon_quarantine_rule_of(route, e->config, &rule))
+        return;
+    moon_duration_format(rule.retry_ms, retry, sizeof(retry));
+    (void)snprintf(text, sizeof(text), "%u failures, tried after %s",
+                   rule.failures, retry);
+    print_limit(e, "quarantine", text, route->quarantine == MOON_QUARANTINE_ON,
+                MOON_CONFIG_KEY_quarantine_failures);
+}
+
 static void print_limits(struct moon_explain *e, const struct moon_route *route)
 {
     static const char *const modes[] = {
@@ -111,6 +127,7 @@ static void print_limits(struct moon_explain *e, const struct moon_route *route)
     print_limit(e, "body_limit", text, own, MOON_CONFIG_KEY_body_limit_bytes);
     rowz(e, "body", modes[route->body_mode],
          route->body_mode == MOON_BODY_BUFFER ? "default" : "this route");
+    print_quarantine(e, route);
     if (route->cancel_on_disconnect)
         rowz(e, "ends", "cancel_on_disconnect", "this route");
 }

@@ -2,7 +2,9 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "state/commons.h"
 #include "state/session_stores.h"
+#include "vm/quarantine_gate.h"
 
 #include <stdlib.h>
 
@@ -94,6 +96,7 @@ static void on_timer_closed(uv_handle_t *handle)
         moon_release_unref(gen->release);
     }
     moon_route_tally_destroy(gen->base.tally);
+    moon_quarantine_gate_destroy(gen->base.quarantine);
     free(gen);
     list->o.changed(list->o.ctx);
 }
@@ -340,6 +343,9 @@ bool moon_generations_commit(struct moon_generations *list, uint64_t txn)
     struct gen *old = list->current;
     gen->state = GEN_CURRENT;
     list->current = gen;
+    gen->base.quarantine = moon_quarantine_gate_create(
+        list->o.commons->region, moon_vm_app(gen->base.vm), gen->base.config,
+        gen->base.number);
     moon_app_handler_set_generation(list->o.handler, &gen->base);
     /* The old one's timers stop before the new one's start. */
     if (old != NULL)

@@ -55,6 +55,7 @@ enum moon_node_state {
     X(linger_ends, "old generations ended before their requests were") \
     X(slow_slices, "slices of Lua that took slow_slice or longer")     \
     X(session_store_errors, "operations that a session store failed")  \
+    X(quarantine_refusals, "requests refused by routes in quarantine") \
     X(log_lines_dropped, "log lines dropped, as nobody took them")
 
 /* Why a worker had to be replaced. */

@@ -34,6 +34,8 @@ void moon_worker_publish(struct moon_worker *worker)
           moon_tally_get(MOON_TALLY_SLOW_SLICES));
     count(worker, MOON_COUNTER_session_store_errors,
           moon_tally_get(MOON_TALLY_SESSION_STORE_ERRORS));
+    count(worker, MOON_COUNTER_quarantine_refusals,
+          moon_tally_get(MOON_TALLY_QUARANTINE_REFUSALS));
     count(worker, MOON_COUNTER_log_lines_dropped,
           moon_tally_get(MOON_TALLY_LOG_DROPPED));
     for (int i = 0; i < 5; i++)

@@ -119,6 +119,12 @@ bool moon_req_prefers_html(moon_slot *slot);
 uint32_t moon_req_current(void); /* slot of the running task, or 0 */
 /* The status of an automatic answer that a hook shapes, else 0. */
 int moon_req_auto_status(moon_slot *slot);
+/* Is that because its route is in quarantine? */
+bool moon_req_quarantined(moon_slot *slot);
+/* Its route failed in a way that counts for quarantine; place may be empty. */
+void moon_req_failed(moon_slot *slot, const char *kind, size_t kind_len,
+                     const char *place, size_t place_len, const char *message,
+                     size_t len);
 
 /* ---- forms and uploads: vm/vm_api_form.c ----
  * Work on the body of a request, done aside: make a job, start it, yield,

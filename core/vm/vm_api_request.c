@@ -2,6 +2,7 @@
 
 #include "http/problem.h"
 #include "http/query.h"
+#include "vm/quarantine_gate.h"
 #include "vm/task.h"
 
 #include <errno.h>
@@ -261,6 +262,23 @@ uint32_t moon_req_current(void)
 {
     const struct moon_task *task = moon_task_running();
     return task == NULL ? 0 : task->slot;
+}
+
+bool moon_req_quarantined(moon_slot *slot)
+{
+    const struct moon_exchange *x = moon_slot_x(slot);
+    return x != NULL && moon_quarantine_gate_refused(x);
+}
+
+void moon_req_failed(moon_slot *slot, const char *kind, size_t kind_len,
+                     const char *place, size_t place_len, const char *message,
+                     size_t len)
+{
+    struct moon_exchange *x = moon_slot_x(slot);
+    if (x != NULL)
+        moon_quarantine_gate_failed(x, moon_str(kind, kind_len),
+                                    moon_str(place, place_len),
+                                    moon_str(message, len));
 }
 
 int moon_req_auto_status(moon_slot *slot)

@@ -1,6 +1,7 @@
 #include "vm/vm_native.h"
 
 #include "http/app.h"
+#include "vm/quarantine_gate.h"
 #include "vm/vm_internal.h"
 
 #include <errno.h>
@@ -119,6 +120,20 @@ static void fill_limits(lua_State *L, struct moon_route *route, int table)
     lua_pop(L, 1);
 }
 
+static void fill_guards(lua_State *L, struct moon_route *route, int table)
+{
+    const struct moon_vm *vm = moon_vm_of(L);
+    struct moon_quarantine_rule rule;
+    route->quarantine =
+        (enum moon_quarantine_mode)(int)number_field(L, table, "quarantine", 0);
+    route->quarantine_failures =
+        (uint32_t)number_field(L, table, "quarantine_failures", 0);
+    route->quarantine_retry_ms =
+        (uint64_t)number_field(L, table, "quarantine_retry_ms", 0);
+    route->guarded = route->limit_count > 0 ||
+                     moon_quarantine_rule_of(route, vm->options.config, &rule);
+}
+
 static void fill_route(lua_State *L, struct moon_app *app,
                        struct moon_route *route, int table)
 {
@@ -141,6 +156,7 @@ static void fill_route(lua_State *L, struct moon_app *app,
         (enum moon_body_mode)(int)number_field(L, table, "body_mode", 0);
     route->cancel_on_disconnect = bool_field(L, table, "cancel_on_disconnect");
     fill_limits(L, route, table);
+    fill_guards(L, route, table);
     route->index = text_field(L, app, table, "index");
     route->fallback = text_field(L, app, table, "fallback");
     route->max_age_s = (int64_t)number_field(L, table, "max_age", -1);
@@ -287,13 +303,13 @@ static int set_hooks(lua_State *L)
     return 0;
 }
 
-/* set_app{strict_slash, shapes_errors, generation_header} */
+/* set_app{strict_slash, error_chain, generation_header} */
 static int set_app(lua_State *L)
 {
     struct moon_app *app = loading(L);
     luaL_checktype(L, 1, LUA_TTABLE);
     app->strict_slash = bool_field(L, 1, "strict_slash");
-    app->shapes_errors = bool_field(L, 1, "shapes_errors");
+    app->error_chain = (int)number_field(L, 1, "error_chain", MOON_NO_CHAIN);
     app->generation_header = bool_field(L, 1, "generation_header");
     return 0;
 }

@@ -86,6 +86,21 @@ local function find_hook(scope, status)
     return nil
 end
 
+-- What nobody asked for, and what quarantine counts (vm/quarantine_gate.h): the
+-- place in front of the message, or the innermost one of the application.
+local counted = { error = true, cpu = true, memory = true, timeout = true }
+
+local function tell_quarantine(c, err)
+    if not counted[err.kind] or failure.is(err.value) then
+        return
+    end
+    local place, message = err.message:match("^([^\n:]+:%d+): (.*)$")
+    if not place then
+        place, message = err.traceback:match("\n%s+([^%s:]+:%d+):") or "", err.message
+    end
+    C.moon_req_failed(c[1], err.kind, #err.kind, place, #place, message, #message)
+end
+
 -- Failures that the framework wraps; what they say is for the log.
 local silent = { result = true, cpu = true, memory = true, timeout = true }
 
@@ -185,6 +200,7 @@ function M.request(slot, kind, value, traceback)
         err = build(c, "error", unsaved)
     end
     write_log(err)
+    tell_quarantine(c, err)
     if C.moon_res_started(c[1]) then
         C.moon_res_stream_end(c[1], false)
     elseif kind ~= "disconnect" then
@@ -202,7 +218,8 @@ function M.hook_handler(fn)
     return function(c)
         local status = C.moon_req_auto_status(c[1])
         local err = {
-            kind = kinds_by_status[status] or status < 500 and "bad_request" or "error",
+            kind = C.moon_req_quarantined(c[1]) and "quarantine" or kinds_by_status[status]
+                or status < 500 and "bad_request" or "error",
             status = status,
             message = "",
             route = c:route(),

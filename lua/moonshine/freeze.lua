@@ -124,7 +124,9 @@ local function add_route(app, route, by_id)
         timeout_ms = route.timeout_ms, stream_timeout_ms = route.stream_timeout_ms,
         body_limit = route.body_limit, cpu_limit_ms = route.cpu_limit_ms,
         body_mode = route.body_mode, cancel_on_disconnect = route.cancel_on_disconnect,
-        limits = numbers_of(route.limits),
+        limits = numbers_of(route.limits), quarantine = route.quarantine,
+        quarantine_failures = route.quarantine_failures,
+        quarantine_retry_ms = route.quarantine_retry_ms,
         dir = route.dir, index = route.index, fallback = route.fallback,
         max_age = route.max_age, immutable = route.immutable,
     }
@@ -193,7 +195,8 @@ function M.freeze(app)
     fail.on_error = app.shaper or nil
     native.set_app {
         strict_slash = app.strict_slash,
-        shapes_errors = app.shaper and true or false,
+        error_chain = app.shaper
+            and add_chain({}, fail.hook_handler(app.shaper), { scope = 0 }) or nil,
         generation_header = app.generation_header,
     }
     context.names = app.names

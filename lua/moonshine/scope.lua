@@ -34,6 +34,7 @@ local route_options = fault.set [[name timeout cpu_limit body_limit body session
     cancel_on_disconnect stream_timeout quarantine input]]
 local body_modes = { buffer = 0, file = 1, stream = 2 }
 local session_modes = fault.set "auto required optional"
+local QUARANTINE_ON, QUARANTINE_OFF = 1, 2 -- MOON_QUARANTINE_...
 
 local function is_callable(value)
     if type(value) == "function" then
@@ -144,6 +145,35 @@ local function handler_hint(value)
     return ""
 end
 
+local quarantine_options = fault.set "failures retry"
+
+-- true, false, or a table: on, with numbers of its own.
+local function read_quarantine(value, read)
+    local own = value
+    if type(value) == "boolean" then
+        own = {}
+    elseif type(value) ~= "table" then
+        fault.raise("quarantine must be true, false or a table of failures and retry, not a %s",
+            type(value))
+    end
+    fault.check_keys(own, quarantine_options, "quarantine")
+    local failures = own.failures
+    if failures ~= nil and (type(failures) ~= "number" or failures % 1 ~= 0 or failures < 1
+            or failures > 1000000) then
+        fault.raise("quarantine: failures must be a whole number from 1 to 1000000, not %s",
+            tostring(failures))
+    end
+    if own.retry ~= nil then
+        local ms = units.milliseconds(own.retry, "quarantine: retry")
+        if ms < 1000 or ms > 86400000 then
+            fault.raise("quarantine: retry must be from 1s to 1d, not %s", tostring(own.retry))
+        end
+        read.quarantine_retry_ms = ms
+    end
+    read.quarantine = value == false and QUARANTINE_OFF or QUARANTINE_ON
+    read.quarantine_failures = failures
+end
+
 local function read_options(options)
     fault.check_keys(options, route_options, "a route")
     local read = {}
@@ -168,6 +198,9 @@ local function read_options(options)
     end
     if options.session ~= nil and not session_modes[options.session] then
         fault.raise('session must be "auto", "required" or "optional"')
+    end
+    if options.quarantine ~= nil then
+        read_quarantine(options.quarantine, read)
     end
     read.session = options.session
     read.cancel_on_disconnect = options.cancel_on_disconnect and true or nil
