@@ -21,6 +21,7 @@ struct moon_conn;
 struct moon_exchange;
 struct moon_generation;
 struct moon_held_session;
+struct moon_limit_hold;
 struct moon_task;
 
 /* Body of an answer given at once. */
@@ -117,6 +118,7 @@ struct moon_exchange {
     /* the application's */
     struct moon_task *task;            /* the task that runs it now; vm's */
     struct moon_held_session *session; /* in the arena; vm's; or NULL */
+    struct moon_limit_hold *limits;    /* held until it is over; vm's; or NULL */
     bool client_gone;                  /* told, or found on write */
     bool draining;                     /* the server asks streams to end */
 

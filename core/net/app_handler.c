@@ -226,6 +226,8 @@ static void on_end(void *ctx, struct moon_exchange *x)
         moon_stages_log(x, generation->config);
     if (MOON_LIKELY(generation->tally != NULL))
         moon_route_tally_count(generation->tally, x);
+    if (MOON_UNLIKELY(x->limits != NULL)) /* it never ran */
+        moon_limit_release(x);
     x->generation = NULL;
     generation->exchanges--;
     if (generation->exchanges == 0 && generation->on_unused != NULL)

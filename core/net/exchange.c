@@ -83,6 +83,7 @@ static void netx_reset(struct moon_netx *n, struct moon_conn *conn)
     x->path = x->request_id = MOON_STR_NONE;
     x->task = NULL;
     x->session = NULL;
+    x->limits = NULL;
     x->client_gone = false;
     x->draining = n->server->draining;
     x->started_ns = n->server->now_ns;

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "state/metrics.h"
+#include "vm/limit_hold.h"
 
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -114,6 +115,7 @@ static enum moon_err set_fields(struct moon_exchange *x,
     uint64_t left = refused ? 0 : result->remaining;
     uint64_t reset_s =
         seconds_up(refused ? result->retry_ns : result->reset_ns);
+    bool timed = limit->rate.kind != MOON_RATE_CONCURRENCY;
     char *text = moon_arena_alloc(&x->arena, limit->name.len + NUMBERS);
     if (text == NULL)
         return MOON_ENOMEM;
@@ -121,8 +123,10 @@ static enum moon_err set_fields(struct moon_exchange *x,
     to = put_str(to, limit->name);
     to = put_str(to, MOON_STR("\";r="));
     to = put_u64(to, left);
-    to = put_str(to, MOON_STR(";t="));
-    to = put_u64(to, reset_s);
+    if (timed) {
+        to = put_str(to, MOON_STR(";t="));
+        to = put_u64(to, reset_s);
+    }
     enum moon_err err =
         moon_response_set_static(&x->res, &x->arena, MOON_STR_OF(limit_field),
                                  moon_str(text, (size_t)(to - text)));
@@ -150,20 +154,54 @@ static void log_dry(const struct moon_exchange *x,
              MOON_STR_ARG(x->request_id));
 }
 
+/* Keeps what has to be given back. MOON_ENOMEM: it was given back at once. */
+static enum moon_err hold(struct moon_exchange *x, struct moon_limit_set *set,
+                          const struct moon_limit *const *limits,
+                          const struct moon_limit_claim *claims,
+                          const struct moon_rate_result *results,
+                          uint32_t count, uint64_t now_ns)
+{
+    bool lease = false;
+    for (uint32_t i = 0; i < count; i++)
+        lease = lease || results[i].lease != 0;
+    if (!lease)
+        return MOON_OK;
+    struct moon_limit_hold *kept = moon_limit_hold_create(x, set, count);
+    for (uint32_t i = 0; i < count; i++) {
+        if (kept == NULL)
+            moon_limits_undo(set->table, &claims[i], &results[i], now_ns);
+        else
+            kept->parts[kept->count++] =
+                (struct moon_limit_part){limits[i], claims[i], results[i]};
+    }
+    return kept != NULL ? MOON_OK : MOON_ENOMEM;
+}
+
+void moon_limit_take_for(struct moon_exchange *x, struct moon_limit_set *set,
+                         const struct moon_limit *limit,
+                         const struct moon_limit_claim *claim,
+                         struct moon_rate_result *result)
+{
+    uint32_t which;
+    uint64_t now_ns = moon_limits_now_ns();
+    if (moon_limits_take(set->table, claim, 1, now_ns, result, &which) &&
+        hold(x, set, &limit, claim, result, 1, now_ns) != MOON_OK)
+        result->allowed = false;
+}
+
 /* Takes from one that refuses nothing, apart from the others. */
-static void take_dry(const struct moon_exchange *x,
-                     const struct moon_limit_set *set,
+static void take_dry(struct moon_exchange *x, struct moon_limit_set *set,
                      const struct moon_limit *limit,
-                     const struct moon_limit_claim *claim, uint64_t now_ns)
+                     const struct moon_limit_claim *claim)
 {
     struct moon_rate_result result;
-    uint32_t which;
-    if (!moon_limits_take(set->table, claim, 1, now_ns, &result, &which))
+    moon_limit_take_for(x, set, limit, claim, &result);
+    if (!result.allowed)
         log_dry(x, limit);
 }
 
 enum moon_err moon_limit_gate(struct moon_exchange *x,
-                              const struct moon_limit_set *set,
+                              struct moon_limit_set *set,
                               const uint16_t *numbers,
                               const struct moon_str *keys, uint32_t count,
                               struct moon_limit_outcome *outcome)
@@ -186,7 +224,7 @@ enum moon_err moon_limit_gate(struct moon_exchange *x,
             .key = moon_limits_key(set->table, limit->salt, key),
             .cost = limit->cost};
         if (limit->dry_run)
-            take_dry(x, set, limit, &claims[used], now_ns);
+            take_dry(x, set, limit, &claims[used]);
         else
             limits[used++] = limit;
     }
@@ -194,11 +232,15 @@ enum moon_err moon_limit_gate(struct moon_exchange *x,
         return MOON_OK;
     outcome->refused =
         !moon_limits_take(set->table, claims, used, now_ns, results, &which);
-    if (outcome->refused) {
-        outcome->status = limits[which]->status;
-        if (limits[which]->refusals != NULL)
-            moon_metrics_bump(limits[which]->refusals, 1);
-    } else {
+    outcome->status = limits[which]->status;
+    if (outcome->refused && limits[which]->refusals != NULL)
+        moon_metrics_bump(limits[which]->refusals, 1);
+    if (!outcome->refused &&
+        hold(x, set, limits, claims, results, used, now_ns) != MOON_OK) {
+        *outcome = (struct moon_limit_outcome){.refused = true, .status = 503};
+        return MOON_ENOMEM;
+    }
+    if (!outcome->refused) {
         for (uint32_t i = 0; i < used; i++) {
             if (results[i].delay_ns > outcome->delay_ns)
                 outcome->delay_ns = results[i].delay_ns;

@@ -53,12 +53,23 @@ struct moon_limit_outcome {
 /* Holds x against limits of the set, all of them or none, and sets the
  * RateLimit fields of its response for the tightest. `keys[i].ptr` NULL: by
  * what the limit says; a limit by Lua without a key is passed over. At most
- * MOON_LIMIT_CLAIMS_MAX. MOON_ENOMEM: the fields could not be set; the outcome
+ * MOON_LIMIT_CLAIMS_MAX. What it takes of concurrency x holds until
+ * moon_limit_release. MOON_ENOMEM: the fields could not be set; the outcome
  * holds all the same. */
 enum moon_err moon_limit_gate(struct moon_exchange *x,
-                              const struct moon_limit_set *set,
+                              struct moon_limit_set *set,
                               const uint16_t *numbers,
                               const struct moon_str *keys, uint32_t count,
                               struct moon_limit_outcome *outcome);
+
+/* Takes one claim for x, which holds a lease as above. */
+void moon_limit_take_for(struct moon_exchange *x, struct moon_limit_set *set,
+                         const struct moon_limit *limit,
+                         const struct moon_limit_claim *claim,
+                         struct moon_rate_result *result);
+
+/* The request is over: gives back what it holds. No more than once needed, but
+ * harmless. */
+void moon_limit_release(struct moon_exchange *x);
 
 #endif

@@ -260,6 +260,8 @@ void moon_task_end_request(struct moon_task *task)
     x->task = NULL;
     if (MOON_UNLIKELY(x->session != NULL))
         moon_held_session_end(x);
+    if (MOON_UNLIKELY(x->limits != NULL))
+        moon_limit_release(x);
     x->ops->release(x);
 }
 

@@ -503,7 +503,7 @@ const struct moon_app *moon_vm_app(const struct moon_vm *vm)
     return &vm->app;
 }
 
-const struct moon_limit_set *moon_vm_limits(const struct moon_vm *vm)
+struct moon_limit_set *moon_vm_limits(struct moon_vm *vm)
 {
     return &vm->limits;
 }

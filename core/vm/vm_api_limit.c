@@ -64,11 +64,19 @@ void moon_limit_take(uint32_t number, const char *key, size_t len,
 {
     struct moon_limit_claim claim;
     struct moon_rate_result result;
+    struct moon_limit_set *set = &moon_vm_here()->limits;
+    const struct moon_task *task = moon_task_running();
+    struct moon_exchange *x = task != NULL ? task->x : NULL;
     uint32_t which;
     if (!claim_of(number, moon_str(key, len), cost, &claim))
         return;
-    (void)moon_limits_take(moon_vm_here()->limits.table, &claim, 1,
-                           moon_limits_now_ns(), &result, &which);
+    if (claim.rate->kind != MOON_RATE_CONCURRENCY)
+        (void)moon_limits_take(set->table, &claim, 1, moon_limits_now_ns(),
+                               &result, &which);
+    else if (x != NULL)
+        moon_limit_take_for(x, set, &set->items[number], &claim, &result);
+    else
+        return;
     tell(&result, out);
 }
 
