@@ -118,9 +118,9 @@ struct moon_exchange {
     /* the application's */
     struct moon_task *task;            /* the task that runs it now; vm's */
     struct moon_held_session *session; /* in the arena; vm's; or NULL */
-    struct moon_limit_hold *limits;    /* held until it is over; vm's; or NULL */
-    bool client_gone;                  /* told, or found on write */
-    bool draining;                     /* the server asks streams to end */
+    struct moon_limit_hold *limits; /* held until it is over; vm's; or NULL */
+    bool client_gone;               /* told, or found on write */
+    bool draining;                  /* the server asks streams to end */
 
     /* for the log and the counters */
     uint64_t started_ns; /* first byte */

@@ -381,11 +381,11 @@ void moon_limits_reset(struct moon_limits *limits,
 }
 
 void moon_limits_undo(struct moon_limits *limits,
-                      const struct moon_limit_claim *claim,
-                      const struct moon_rate_result *result, uint64_t now_ns)
+                      const struct moon_limit_claim *claim, uint32_t lease,
+                      uint64_t now_ns)
 {
     if (is_concurrency(claim)) {
-        moon_limits_give(limits, claim->key, result->lease);
+        moon_limits_give(limits, claim->key, lease);
         return;
     }
     struct moon_rate_state state, next;

@@ -64,8 +64,8 @@ void moon_limits_reset(struct moon_limits *limits,
 
 /* Gives back what was taken for a request that did not come to pass. */
 void moon_limits_undo(struct moon_limits *limits,
-                      const struct moon_limit_claim *claim,
-                      const struct moon_rate_result *result, uint64_t now_ns);
+                      const struct moon_limit_claim *claim, uint32_t lease,
+                      uint64_t now_ns);
 /* Gives back a lease; 0 is fine. */
 void moon_limits_give(struct moon_limits *limits, uint64_t key, uint32_t lease);
 

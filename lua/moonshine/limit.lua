@@ -8,6 +8,7 @@ local fault = require "moonshine.fault"
 local native = require "moonshine.native"
 local tasks = require "moonshine.tasks"
 local units = require "moonshine.units"
+local wait = require "moonshine.wait"
 
 local C = ffi.C
 local M = {}
@@ -15,6 +16,7 @@ local M = {}
 -- The core's numbers.
 local kinds = { token_bucket = 0, leaky_bucket = 1, sliding_window = 2, concurrency = 3 }
 local by = { ip = 0, all = 1, route = 2, header = 3, lua = 4 }
+local store_errors = { ["local"] = 0, open = 1, closed = 2 }
 
 local CLAIMS_MAX = 8 -- MOON_LIMIT_CLAIMS_MAX
 local LEASE = 60     -- seconds that a request may count as running, by default
@@ -87,6 +89,22 @@ local function read_concurrency(limit, options, what)
     end
 end
 
+-- Who holds it, and what holds while the cluster gives no answer (nil: as
+-- configured).
+local function read_scope(limit, options, what)
+    local scope, on_error = options.scope or "node", options.on_store_error
+    if scope ~= "node" and scope ~= "cluster" then
+        fault.raise('%s: scope must be "node" or "cluster", not %s', what, tostring(scope))
+    elseif on_error ~= nil and not store_errors[on_error] then
+        fault.raise('%s: on_store_error must be "local", "open" or "closed", not %s', what,
+            tostring(on_error))
+    elseif on_error and scope == "node" then
+        fault.raise('%s: on_store_error is for scope = "cluster"', what)
+    end
+    limit.cluster = scope == "cluster"
+    limit.on_error = on_error and store_errors[on_error] or false
+end
+
 local function make(kind, options)
     local what = "limit." .. kind
     fault.want(options, "table", what .. ": the argument")
@@ -97,6 +115,7 @@ local function make(kind, options)
         dry_run = options.dry_run and true or false,
         name = options.name or false, key_of = false,
     }
+    read_scope(limit, options, what)
     if kind == "concurrency" then
         read_concurrency(limit, options, what)
     else
@@ -126,6 +145,10 @@ M.made = {}
 ---@field cost? integer What one request takes; default 1.
 ---@field status? integer Of a refusal; default 429.
 ---@field dry_run? boolean Counts and logs, refuses nothing.
+---@field scope? "node"|"cluster" Who holds it together; default "node".
+---@field on_store_error? "local"|"open"|"closed" Cluster: while Redis gives no
+---answer, each node holds its share, or lets pass what a node alone would, or
+---refuses. Default: `limits.on_store_error`.
 
 --- `burst` requests pass at once, and `rate` per `per` in the long run.
 ---@param options moonshine.LimitOptions
@@ -156,6 +179,8 @@ end
 ---@field name? string It is kept under it, also over a reload.
 ---@field status? integer Of a refusal; default 429.
 ---@field dry_run? boolean Counts and logs, refuses nothing.
+---@field scope? "node"|"cluster" As of the others.
+---@field on_store_error? "local"|"open"|"closed"
 
 --- `max` requests run at once, on all workers together. One counts until its
 --- task is over, however that ends, but no longer than its lease.
@@ -192,7 +217,7 @@ function M.freeze()
         names[limit.name] = limit
         local number = native.add_limit(kinds[limit.kind], limit.rate, limit.period, limit.burst,
             limit.name, policy_of(limit), limit.by, limit.header, limit.cost, limit.status,
-            limit.dry_run)
+            limit.dry_run, limit.cluster, limit.on_error or nil)
         if not number and limit.kind == "concurrency" then
             error(("%s: limit.concurrency: a lease of %g s is out of range"):format(
                 limit.source, limit.period), 0)
@@ -249,14 +274,29 @@ local function make_keys(c, list)
     return texts
 end
 
+-- The answer of the cluster, if that was asked.
+local function await(answer)
+    if result.hold ~= nil then
+        local held = result.hold
+        wait.suspend()
+        answer(held, result)
+    end
+end
+
 local function hold(c, list)
     local texts = make_keys(c, list)
+    for i = 1, #list do
+        if list[i].cluster then
+            wait.check("a limit of the cluster")
+        end
+    end
     for i = 1, #list do
         local text, key = texts[i], keys[i - 1]
         numbers[i - 1] = list[i].number
         key.ptr, key.len = text, text and #text or 0
     end
     C.moon_limit_check(c[1], numbers, keys, #list, result)
+    await(C.moon_limit_answer)
     if not result.allowed then
         error(failure.new("limit", result.status, "Too many requests."), 0)
     end
@@ -282,6 +322,9 @@ local function check_use(limit, key, what)
         fault.raise("call it with a colon: limit:%s(key)", what)
     elseif not limit.number then
         fault.raise("limit:%s: not while the app loads", what)
+    end
+    if limit.cluster and what ~= "reset" then
+        wait.check("limit:" .. what)
     end
     local text = text_of(key, limit)
     return text or fault.raise("limit:%s: the key must be a string, not nil", what)
@@ -316,6 +359,7 @@ function Limit:take(key, cost)
     end
     cost = cost == nil and self.cost or whole(cost, 0, "limit:take: cost")
     C.moon_limit_take(self.number, text, #text, cost, result)
+    await(C.moon_limit_answer_one)
     return answer()
 end
 
@@ -327,6 +371,7 @@ end
 function Limit:peek(key)
     local text = check_use(self, key, "peek")
     C.moon_limit_peek(self.number, text, #text, result)
+    await(C.moon_limit_answer_one)
     return answer()
 end
 
