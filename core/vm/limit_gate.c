@@ -153,8 +153,18 @@ static char *put_u64(char *to, uint64_t value)
     return put_str(to, moon_str(digits + at, sizeof(digits) - at));
 }
 
+/* Before a task runs nothing has set them. */
+static enum moon_err set_field(struct moon_exchange *x, struct moon_str name,
+                               struct moon_str value)
+{
+    return x->task == NULL
+               ? moon_response_add_static(&x->res, &x->arena, name, value)
+               : moon_response_set_static(&x->res, &x->arena, name, value);
+}
+
 /* RFC 9110 section 10.2.3 and draft-ietf-httpapi-ratelimit-headers. Refusals
- * must be cheap, so nothing is printed or checked that cannot be otherwise. */
+ * must be cheap, so nothing is printed or checked that cannot be otherwise: the
+ * quoted name is how the policy begins, and the seconds are printed once. */
 enum moon_err moon_limit_tell(struct moon_exchange *x,
                               const struct moon_limit *limit,
                               const struct moon_rate_result *result,
@@ -164,34 +174,28 @@ enum moon_err moon_limit_tell(struct moon_exchange *x,
                       policy_field[] = "RateLimit-Policy",
                       retry_field[] = "Retry-After";
     enum { NUMBERS = 64 };
-    uint64_t left = refused ? 0 : result->remaining;
-    uint64_t reset_s =
-        seconds_up(refused ? result->retry_ns : result->reset_ns);
+    size_t quoted = limit->name.len + 2;
     bool timed = limit->rate.kind != MOON_RATE_CONCURRENCY;
-    char *text = moon_arena_alloc(&x->arena, limit->name.len + NUMBERS);
+    char *text = moon_arena_alloc(&x->arena, quoted + NUMBERS);
     if (text == NULL)
         return MOON_ENOMEM;
-    char *to = put_str(text, MOON_STR("\""));
-    to = put_str(to, limit->name);
-    to = put_str(to, MOON_STR("\";r="));
-    to = put_u64(to, left);
-    if (timed) {
+    char *to = put_str(text, moon_str(limit->policy.ptr, quoted));
+    to = put_str(to, MOON_STR(";r="));
+    to = put_u64(to, refused ? 0 : result->remaining);
+    if (timed)
         to = put_str(to, MOON_STR(";t="));
-        to = put_u64(to, reset_s);
-    }
+    char *seconds = to,
+         *end = put_u64(
+             to, seconds_up(refused ? result->retry_ns : result->reset_ns));
     enum moon_err err =
-        moon_response_set_static(&x->res, &x->arena, MOON_STR_OF(limit_field),
-                                 moon_str(text, (size_t)(to - text)));
+        set_field(x, MOON_STR_OF(limit_field),
+                  moon_str(text, (size_t)((timed ? end : to) - text)));
     if (err == MOON_OK)
-        err = moon_response_set_static(
-            &x->res, &x->arena, MOON_STR_OF(policy_field), limit->policy);
-    if (err != MOON_OK || !refused)
-        return err;
-    text = to;
-    to = put_u64(to, reset_s);
-    return moon_response_set_static(&x->res, &x->arena,
-                                    MOON_STR_OF(retry_field),
-                                    moon_str(text, (size_t)(to - text)));
+        err = set_field(x, MOON_STR_OF(policy_field), limit->policy);
+    if (err == MOON_OK && refused)
+        err = set_field(x, MOON_STR_OF(retry_field),
+                        moon_str(seconds, (size_t)(end - seconds)));
+    return err;
 }
 
 /* ---- holding against ---- */
