@@ -246,6 +246,13 @@ static void orphan_children(struct moon_vm *vm, const struct moon_exchange *x)
     }
 }
 
+static void end_holds(struct moon_exchange *x)
+{
+    if (x->session != NULL)
+        moon_held_session_end(x);
+    moon_limit_release(x);
+}
+
 void moon_task_end_request(struct moon_task *task)
 {
     struct moon_vm *vm = task->vm;
@@ -258,10 +265,8 @@ void moon_task_end_request(struct moon_task *task)
     vm->free_slots = slot;
     vm->request_count--;
     x->task = NULL;
-    if (MOON_UNLIKELY(x->session != NULL))
-        moon_held_session_end(x);
-    if (MOON_UNLIKELY(x->limits != NULL))
-        moon_limit_release(x);
+    if (MOON_UNLIKELY(((uintptr_t)x->session | (uintptr_t)x->limits) != 0))
+        end_holds(x);
     x->ops->release(x);
 }
 
