@@ -112,9 +112,9 @@ def passed(nodes_, target, each, headers=None):
     return count
 
 
-def metric(node, name):
+def metric(node, name, labels=""):
     for line in Admin(node).ask("GET", "/-/metrics").text.splitlines():
-        if line.startswith(f"moonshine_{name} "):
+        if line.startswith(f"moonshine_{name}{labels} "):
             return float(line.split()[1])
     return None
 
@@ -196,6 +196,14 @@ def test_a_refused_request_takes_from_none(nodes):
     assert passed(pair, "/mixed-node", 4) == 4  # 2 on each node
     eventually(lambda: pair[0].get("/wide-2").text == "96",
                "what the node refused was not taken from the cluster")
+
+
+def test_refusals_are_counted(nodes):
+    pair = nodes(2)
+    for target, name in (("/token", "token"), ("/behind", "behind")):
+        assert passed(pair, target, 4) == 6
+        assert sum(metric(node, "limit_refusals_total", f'{{limit="{name}"}}')
+                   for node in pair) == 2
 
 
 def test_dry_run_only_tells(nodes):
