@@ -259,17 +259,21 @@ def test_one_killed_worker_of_several(start):
 def test_a_hang_that_is_killed(start):
     node = start({"app.lua": r'''
 local busy = moonshine.limit.concurrency { max = 1, key = "all", name = "busy" }
+app:get("/seen", function() return tostring(moonshine.shared("gate"):get("seen")) end)
 app:get("/hang", busy, function()
+    local _, left = busy:peek("*")
+    moonshine.shared("gate"):set("seen", left)
     require("ffi").cdef "unsigned sleep(unsigned)"
     require("ffi").C.sleep(1000)
 end)
 app:get("/left", function() local _, left = busy:peek("*") return tostring(left) end)
-'''}, settings={"hang_timeout": "300ms"}, workers=2)
+''', "config.lua": FILES["config.lua"]}, settings={"hang_timeout": "300ms"},
+                 workers=2)
     with Client(node.address) as client:
         begin(client, "/hang")
-        eventually(lambda: left(node) == "0", "it hangs")
+        node.wait_log("killed")
         all_free(node, 1)
-    node.wait_log("killed")
+        assert node.get("/seen").text == "0"  # it was held
 
 
 @pytest.mark.parametrize("source, words", [
