@@ -227,15 +227,26 @@ static void on_left(void *ctx, enum moon_err err, struct redisReply **reply,
     (void)whyz;
 }
 
+/* Workers of another master, of a next binary? */
+static bool another_serves(const struct moon_node_list *list)
+{
+    const struct moon_shm *shm = list->o.shm;
+    for (uint32_t i = 0; i < MOON_SHM_SIDES; i++) {
+        uint32_t first = moon_shm_get32(&shm->sides[i].first);
+        uint32_t workers = moon_shm_get32(&shm->sides[i].workers);
+        for (uint32_t at = first;
+             i != list->o.side && at < shm->slot_count && at - first < workers;
+             at++) {
+            if (moon_shm_get32(&shm->slots[at].state) == MOON_WORKER_SERVING)
+                return true;
+        }
+    }
+    return false;
+}
+
 void moon_node_list_leave(struct moon_node_list *list)
 {
-    for (uint32_t i = 0; i < MOON_SHM_SIDES; i++) {
-        const struct moon_shm_side *other = &list->o.shm->sides[i];
-        if (i != list->o.side &&
-            moon_shm_get32(&other->node_state) == MOON_NODE_READY)
-            return;
-    }
-    if (list->redis == NULL)
+    if (list->redis == NULL || another_serves(list))
         return;
     const struct moon_redis_how how = {.done = on_left};
     const struct moon_str drop[] = {MOON_STR("ZREM"), MOON_STR(NODES),
