@@ -49,6 +49,12 @@ app:post("/echo", function(c)
     return c:bytes(c:body(), c:header("Content-Type") or "application/octet-stream")
 end, { body_limit = "4m" })
 
+-- Three at once, then one every two seconds: by all nodes that share a Redis, which
+-- `--set redis.url=redis://127.0.0.1` names; by this one without.
+app:get("/limited-cluster", moonshine.limit.token_bucket {
+    rate = 1, per = "2s", burst = 3, scope = "cluster", name = "demo",
+}, function() return "one of three\n" end)
+
 -- Waits without holding up anybody else on this worker.
 app:get("/sleep", function(c)
     local ms = c:query_int("ms", { default = 100, min = 0, max = 10000 })

@@ -40,12 +40,10 @@
     X(STRING, userz, "user", "", "name", MOON_CONFIG_RESTART)                  \
     X(STRING, run_dirz, "run_dir", "", "", MOON_CONFIG_RESTART)                \
     X(STRING, state_dirz, "state_dir", "", "", MOON_CONFIG_RESTART)            \
-    X(URL, redis_urlz, "redis.url", "", MOON_CONFIG_REDIS_URLS,                \
-      MOON_CONFIG_LATER)                                                       \
+    X(URL, redis_urlz, "redis.url", "", MOON_CONFIG_REDIS_URLS, 0)             \
     X(DURATION, redis_connect_timeout_ms, "redis.connect_timeout", "1s",       \
-      "10ms..60s", MOON_CONFIG_LATER)                                          \
-    X(DURATION, redis_timeout_ms, "redis.timeout", "250ms", "1ms..60s",        \
-      MOON_CONFIG_LATER)                                                       \
+      "10ms..60s", 0)                                                          \
+    X(DURATION, redis_timeout_ms, "redis.timeout", "250ms", "1ms..60s", 0)     \
     X(URL, session_urlz, "session.url", "",                                    \
       "lmdb:|memory:|memcached://|" MOON_CONFIG_REDIS_URLS, 0)                 \
     X(SIZE, session_lmdb_size_bytes, "session.lmdb_size", "4g", "1m..1t",      \
@@ -59,14 +57,13 @@
     X(STRING, session_cookie_domainz, "session.cookie.domain", "", "", 0)      \
     X(CHOICE, session_cookie_secure, "session.cookie.secure", "auto",          \
       "auto|on|off", 0)                                                        \
-    X(URL, limits_urlz, "limits.url", "", MOON_CONFIG_REDIS_URLS,              \
-      MOON_CONFIG_LATER)                                                       \
+    X(URL, limits_urlz, "limits.url", "", MOON_CONFIG_REDIS_URLS, 0)           \
+    X(DURATION, limits_timeout_ms, "limits.timeout", "50ms", "1ms..60s", 0)    \
     X(CHOICE, limits_on_store_error, "limits.on_store_error", "local",         \
-      "local|open|closed", MOON_CONFIG_LATER)                                  \
+      "local|open|closed", 0)                                                  \
     X(COUNT, limits_max_keys, "limits.max_keys", "1000000", "1000..100000000", \
       MOON_CONFIG_RESTART)                                                     \
-    X(URL, cluster_urlz, "cluster.url", "", MOON_CONFIG_REDIS_URLS,            \
-      MOON_CONFIG_LATER)                                                       \
+    X(URL, cluster_urlz, "cluster.url", "", MOON_CONFIG_REDIS_URLS, 0)         \
     X(STRING, secrets_newz, "secrets.new", "", "secret", MOON_CONFIG_SECRET)   \
     X(STRING, secrets_oldz, "secrets.old", "", "secret", MOON_CONFIG_SECRET)   \
     X(SIZE, password_memory_bytes, "password.memory", "128m", "8m..64g", 0)    \

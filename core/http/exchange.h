@@ -22,6 +22,7 @@ struct moon_exchange;
 struct moon_generation;
 struct moon_held_session;
 struct moon_quarantine_pass;
+struct moon_limit_hold;
 struct moon_task;
 
 /* Body of an answer given at once. */
@@ -120,8 +121,9 @@ struct moon_exchange {
     struct moon_held_session *session; /* in the arena; vm's; or NULL */
     /* In the arena; vm's; NULL: its route is not watched, or not reached. */
     struct moon_quarantine_pass *quarantine;
-    bool client_gone; /* told, or found on write */
-    bool draining;    /* the server asks streams to end */
+    struct moon_limit_hold *limits; /* held until it is over; vm's; or NULL */
+    bool client_gone;               /* told, or found on write */
+    bool draining;                  /* the server asks streams to end */
 
     /* for the log and the counters */
     uint64_t started_ns; /* first byte */

@@ -197,10 +197,43 @@ static void on_head(void *ctx, struct moon_exchange *x)
     }
 }
 
+/* The application holds it, but no task runs it: it waits for the cluster. */
+static bool is_parked(const struct moon_exchange *x)
+{
+    return MOON_UNLIKELY(x->task == NULL) && x->held_by_app;
+}
+
+/* An error for a request that the application holds. */
+static void answer_held(struct moon_exchange *x, int status,
+                        const char *detailz)
+{
+    if (moon_auto_error(x, status, detailz))
+        x->ops->release(x);
+    else
+        run_hook(x);
+}
+
+static void go_on(struct moon_exchange *x,
+                  const struct moon_limit_outcome *outcome)
+{
+    if (outcome->delay_ns > x->delay_ns)
+        x->delay_ns = outcome->delay_ns;
+    if (!outcome->refused) {
+        moon_vm_run(x->generation->vm, x, x->chain);
+        return;
+    }
+    x->delay_ns = 0;
+    answer_held(x, outcome->status, NULL);
+}
+
 static void on_run(void *ctx, struct moon_exchange *x)
 {
     (void)ctx;
-    moon_vm_run(x->generation->vm, x, x->chain);
+    struct moon_limit_outcome outcome;
+    if (MOON_LIKELY(x->limits == NULL))
+        moon_vm_run(x->generation->vm, x, x->chain);
+    else if (!moon_limit_park(x, go_on, &outcome))
+        go_on(x, &outcome);
 }
 
 static void on_readable(void *ctx, struct moon_exchange *x)
@@ -226,6 +259,11 @@ static void on_gone(void *ctx, struct moon_exchange *x)
 {
     (void)ctx;
     x->client_gone = true;
+    if (is_parked(x)) {
+        moon_limit_release(x);
+        x->ops->release(x);
+        return;
+    }
     bool safe =
         x->req.method == MOON_METHOD_GET || x->req.method == MOON_METHOD_HEAD;
     if (safe || x->state == MOON_X_STREAM ||
@@ -238,7 +276,10 @@ static void on_gone(void *ctx, struct moon_exchange *x)
 static void on_timeout(void *ctx, struct moon_exchange *x)
 {
     (void)ctx;
-    if (x->held_by_app)
+    if (is_parked(x)) {
+        moon_limit_release(x);
+        answer_held(x, 503, "The request took too long.");
+    } else if (x->held_by_app)
         moon_vm_cancel(x, MOON_CANCEL_TIMEOUT);
     else if (!moon_auto_error(x, 408, "The request took too long to arrive."))
         run_hook(x);
@@ -256,6 +297,8 @@ static void on_end(void *ctx, struct moon_exchange *x)
         moon_route_tally_count(generation->tally, x);
     if (MOON_UNLIKELY(x->quarantine != NULL))
         moon_quarantine_gate_leave(generation->quarantine, x);
+    if (MOON_UNLIKELY(x->limits != NULL)) /* it never ran */
+        moon_limit_release(x);
     x->generation = NULL;
     generation->exchanges--;
     if (generation->exchanges == 0 && generation->on_unused != NULL)

@@ -84,6 +84,7 @@ static void netx_reset(struct moon_netx *n, struct moon_conn *conn)
     x->task = NULL;
     x->session = NULL;
     x->quarantine = NULL;
+    x->limits = NULL;
     x->client_gone = false;
     x->draining = n->server->draining;
     x->started_ns = n->server->now_ns;

@@ -127,6 +127,19 @@ static void add_info(const struct moon_master *master, struct moon_buf *out)
            master->fallback_why != NULL);
 }
 
+static void add_cluster(const struct moon_shm *shm, struct moon_buf *out)
+{
+    metric(out, "moonshine_nodes", "gauge",
+           "nodes that the list in Redis has, 0 without one",
+           moon_shm_get32(&shm->cluster.nodes));
+    metric(out, "moonshine_limits_fallback", "gauge",
+           "1 while limits of the cluster are held without Redis",
+           moon_shm_get32(&shm->cluster.away));
+    metric(out, "moonshine_limits_unanswered_total", "counter",
+           "questions about limits that Redis did not answer in time",
+           moon_shm_get(&shm->cluster.failures));
+}
+
 static void add_events(const struct moon_master *master, struct moon_buf *out)
 {
     const struct moon_shm *shm = master->shm;
@@ -159,6 +172,7 @@ static void add_events(const struct moon_master *master, struct moon_buf *out)
     metric(out, "moonshine_node_series", "gauge",
            "series of the node with labels",
            moon_metrics_series(master->node_metrics));
+    add_cluster(master->shm, out);
 }
 
 /* The conventional names; of all processes of the node together. */

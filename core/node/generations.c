@@ -169,7 +169,9 @@ static void retire(struct gen *gen, uint64_t tasks_ms)
     moon_vm_retire(gen->base.vm);
     (void)uv_timer_start(&gen->timer, on_linger,
                          tasks_ms < linger_ms ? tasks_ms : linger_ms, 0);
-    if (!moon_vm_is_idle(gen->base.vm))
+    /* A request that is not on its VM yet, for its body is still coming or it
+     * waits for a limit, needs that as it is; on_unused goes on. */
+    if (gen->base.exchanges == 0 && !moon_vm_is_idle(gen->base.vm))
         moon_vm_on_idle(gen->base.vm, on_vm_idle, gen);
     close_if_unused(gen);
 }

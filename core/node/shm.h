@@ -12,6 +12,7 @@
 
 #include "base/errcode.h"
 #include "net/route_tally.h"
+#include "state/cluster_limits.h"
 #include "vm/budget.h"
 
 #include <stdbool.h>
@@ -117,6 +118,7 @@ struct moon_shm {
     struct moon_shm_side sides[MOON_SHM_SIDES];
     _Atomic uint32_t stored;     /* a worker has seen the session store up */
     _Atomic uint64_t complained; /* of an unknown proxy, see http/client.h */
+    struct moon_cluster_news cluster;
     _Atomic uint64_t reloads, reloads_failed, rollbacks, restarts, kills,
         upgrades, upgrades_failed;
     _Atomic uint64_t deaths[MOON_DEATHS]; /* they sum up to `restarts` */

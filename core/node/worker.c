@@ -8,6 +8,7 @@
 #include "node/session_dir.h"
 #include "vm/budget.h"
 #include "vm/coverage.h"
+#include "vm/limit_gate.h"
 #include "vm/task.h"
 #include "link/pool.h"
 #include "state/redis.h"
@@ -23,6 +24,7 @@
 enum {
     BEAT_MS = 100,
     TEND_BEATS = 20,
+    LIST_BEATS = 10,
     FACTS_MAX = 4 << 20,
     STORE_WAIT_MS = 10000, /* for the session store, until the node is ready */
 };
@@ -276,6 +278,14 @@ static void on_signal(uv_poll_t *poll, int status, int events)
 
 /* ---- life ---- */
 
+static void tend_cluster(struct moon_worker *worker)
+{
+    const struct moon_generation *current =
+        moon_generations_current(worker->generations);
+    moon_node_list_tend(worker->node_list, current->config);
+    moon_limit_set_tend(moon_vm_limits(current->vm));
+}
+
 /* Counters are published here and when generations change, not at every turn
  * of the loop, which under load would be at every request. */
 static void on_beat(uv_timer_t *timer)
@@ -286,6 +296,8 @@ static void on_beat(uv_timer_t *timer)
     moon_worker_publish(worker);
     if (worker->beats % TEND_BEATS == 0)
         moon_generations_tend(worker->generations);
+    if (worker->beats % LIST_BEATS == 0 && worker->serving && !worker->draining)
+        tend_cluster(worker);
 }
 
 /* Once a worker has seen it up, its failures are those of the requests that
@@ -415,6 +427,7 @@ static void make_parts(struct moon_worker *worker)
                           o->slot, o->fixed) != MOON_OK)
         die("no memory for limits and metrics");
     open_tally(worker);
+    worker->commons.news = &o->shm->cluster;
     make_stores(worker);
     worker->generations =
         moon_generations_create(&(struct moon_generations_options){
@@ -434,7 +447,16 @@ static void make_parts(struct moon_worker *worker)
             .voted = on_vote,
             .changed = on_change,
             .ctx = worker});
-    if (worker->generations == NULL)
+    worker->node_list = moon_node_list_create(
+        &(struct moon_node_list_options){.loop = &worker->loop,
+                                         .shm = o->shm,
+                                         .side = o->side,
+                                         .slot = o->slot,
+                                         .nodez = o->nodez,
+                                         .run_dirz = o->fixed->run_dirz,
+                                         .adminz = o->fixed->adminz,
+                                         .master_pid = (int)getppid()});
+    if (worker->generations == NULL || worker->node_list == NULL)
         die("out of memory");
 }
 
@@ -471,6 +493,7 @@ static void tear_down(struct moon_worker *worker)
     moon_server_destroy(worker->server, count_closed, NULL);
     worker->server = NULL;
     moon_pool_close();
+    moon_node_list_destroy(worker->node_list);
     moon_session_stores_destroy(worker->session_stores);
     moon_redis_close_all();
     moon_builder_destroy(worker->builder, NULL, NULL);

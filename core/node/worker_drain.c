@@ -136,6 +136,7 @@ void moon_worker_drain(struct moon_worker *worker, uint32_t shared)
         moon_log_stop_writer();
         _exit(0);
     }
+    moon_node_list_leave(worker->node_list);
     /* What is queued is for everybody now, fair or not. */
     moon_server_set_share(
         worker->server,

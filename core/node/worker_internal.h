@@ -4,6 +4,7 @@
 
 #include "node/control.h"
 #include "node/generations.h"
+#include "node/node_list.h"
 #include "node/worker.h"
 #include "state/commons.h"
 
@@ -27,6 +28,7 @@ struct moon_worker {
     struct moon_tally_table tally_table;
     struct moon_session_stores *session_stores;
     struct moon_generations *generations;
+    struct moon_node_list *node_list;
     uint64_t base_counters[MOON_COUNTERS]; /* of this slot, before us */
     bool loaded;                           /* its first generation is up */
     bool serving;                          /* and it has begun to accept */

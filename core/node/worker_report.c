@@ -85,7 +85,7 @@ void moon_worker_measure_lag(struct moon_worker *worker, uint64_t period_ms)
 
 static const char *what_it_does(const struct moon_exchange *x)
 {
-    const char *wait_what = x->task != NULL ? x->task->wait_what : NULL;
+    const char *wait_what = x->task != NULL ? x->task->wait_what : x->wait_what;
     switch (x->state) {
     case MOON_X_HEAD:
         return "receiving the head";

@@ -12,7 +12,7 @@ enum moon_err moon_commons_init(struct moon_commons *commons,
         commons->own_region = true;
     }
     commons->limits =
-        moon_limits_open(commons->region, config->limits_max_keys);
+        moon_limits_open(commons->region, config->limits_max_keys, slots, slot);
     if (commons->limits == NULL ||
         moon_metrics_open(commons->region, MOON_METRICS_APP, slots,
                           config->metrics_max_series,

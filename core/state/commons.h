@@ -9,6 +9,7 @@
 #define MOON_STATE_COMMONS_H
 
 #include "base/config.h"
+#include "state/cluster_limits.h"
 #include "state/limits.h"
 #include "state/metrics.h"
 
@@ -22,6 +23,8 @@ struct moon_commons {
      * refusals in it by limit. NULL where nobody counts (a probe). */
     struct moon_metrics *node_metrics;
     uint32_t refusals;
+    struct moon_cluster_news *news; /* borrowed; NULL: no other node concerns
+                                       it (a probe) */
 };
 
 /* `region` NULL: makes one that nobody else sees. The process is the one of

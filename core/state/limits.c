@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/random.h"
+#include "state/leases.h"
 
 #include <sodium.h>
 #include <stdatomic.h>
@@ -42,7 +43,8 @@ struct moon_limits {
     struct common *common;
     struct bucket_slot *buckets;
     struct window_slot *windows;
-    uint32_t sets; /* of each table, a power of two */
+    struct moon_leases *leases; /* owned */
+    uint32_t sets;              /* of each table, a power of two */
 };
 
 static void init_common(void *extent, size_t size, void *ctx)
@@ -55,7 +57,8 @@ static void init_common(void *extent, size_t size, void *ctx)
         moon_robust_init(&common->stripes[i].mutex);
 }
 
-struct moon_limits *moon_limits_open(struct moon_region *region, uint32_t keys)
+struct moon_limits *moon_limits_open(struct moon_region *region, uint32_t keys,
+                                     uint32_t slots, uint32_t slot)
 {
     struct moon_limits *limits = calloc(1, sizeof(*limits));
     if (limits == NULL)
@@ -63,18 +66,19 @@ struct moon_limits *moon_limits_open(struct moon_region *region, uint32_t keys)
     limits->sets = 1;
     while ((uint64_t)limits->sets * WAYS < keys && limits->sets < 1u << 28)
         limits->sets *= 2;
-    size_t slots = (size_t)limits->sets * WAYS;
+    size_t room = (size_t)limits->sets * WAYS;
     limits->common = moon_region_extent(
         region, "limits", LAYOUT, sizeof(struct common), init_common, NULL);
     limits->buckets =
         moon_region_extent(region, "limits: buckets", LAYOUT,
-                           slots * sizeof(struct bucket_slot), NULL, NULL);
+                           room * sizeof(struct bucket_slot), NULL, NULL);
     limits->windows =
         moon_region_extent(region, "limits: windows", LAYOUT,
-                           slots * sizeof(struct window_slot), NULL, NULL);
+                           room * sizeof(struct window_slot), NULL, NULL);
+    limits->leases = moon_leases_open(region, slots, slot, limits->sets);
     if (limits->common == NULL || limits->buckets == NULL ||
-        limits->windows == NULL) {
-        free(limits);
+        limits->windows == NULL || limits->leases == NULL) {
+        moon_limits_close(limits);
         return NULL;
     }
     return limits;
@@ -82,6 +86,8 @@ struct moon_limits *moon_limits_open(struct moon_region *region, uint32_t keys)
 
 void moon_limits_close(struct moon_limits *limits)
 {
+    if (limits != NULL)
+        moon_leases_close(limits->leases);
     free(limits);
 }
 
@@ -244,6 +250,43 @@ static void store(const struct moon_limits *limits,
     }
 }
 
+static bool is_concurrency(const struct moon_limit_claim *claim)
+{
+    return claim->rate->kind == MOON_RATE_CONCURRENCY;
+}
+
+static void check(const struct moon_limits *limits,
+                  const struct moon_limit_claim *claim, uint64_t now_ns,
+                  uint32_t cost, struct moon_rate_state *next,
+                  struct moon_rate_result *result)
+{
+    if (is_concurrency(claim)) {
+        uint32_t used = moon_leases_count(limits->leases, claim->key,
+                                          claim->rate->quota, now_ns);
+        moon_rate_check_concurrency(claim->rate, used, cost, result);
+    } else {
+        struct moon_rate_state state;
+        load(limits, claim, &state);
+        moon_rate_check(claim->rate, &state, now_ns, cost, next, result);
+    }
+}
+
+static void commit(const struct moon_limits *limits,
+                   const struct moon_limit_claim *claim,
+                   const struct moon_rate_state *next, uint64_t now_ns,
+                   struct moon_rate_result *result)
+{
+    if (!is_concurrency(claim)) {
+        store(limits, claim, next, now_ns);
+    } else if (claim->cost > 0) {
+        bool lost;
+        result->lease = moon_leases_take(
+            limits->leases, claim->key, now_ns + claim->rate->period_ns, &lost);
+        if (lost)
+            count_lost(limits);
+    }
+}
+
 /* ---- several at once ---- */
 
 /* The stripes of the claims, each once, in the order in which everybody locks
@@ -281,21 +324,6 @@ static void unlock(const struct moon_limits *limits, const uint32_t *stripes,
         moon_robust_unlock(&limits->common->stripes[stripes[i]].mutex);
 }
 
-/* Is `a` the tighter of two? A refusal before what passes, the longer wait
- * before the shorter, the smaller share left before the larger. */
-static bool is_tighter(const struct moon_rate_result *a,
-                       const struct moon_rate *rate_a,
-                       const struct moon_rate_result *b,
-                       const struct moon_rate *rate_b)
-{
-    if (a->allowed != b->allowed)
-        return !a->allowed;
-    if (!a->allowed)
-        return a->retry_ns > b->retry_ns;
-    return (uint64_t)a->remaining * rate_b->quota <
-           (uint64_t)b->remaining * rate_a->quota;
-}
-
 bool moon_limits_take(struct moon_limits *limits,
                       const struct moon_limit_claim *claims, uint32_t count,
                       uint64_t now_ns, struct moon_rate_result *results,
@@ -308,17 +336,15 @@ bool moon_limits_take(struct moon_limits *limits,
     *which = 0;
     lock(limits, stripes, used);
     for (uint32_t i = 0; i < count; i++) {
-        struct moon_rate_state state;
-        load(limits, &claims[i], &state);
-        moon_rate_check(claims[i].rate, &state, now_ns, claims[i].cost,
-                        &next[i], &results[i]);
+        check(limits, &claims[i], now_ns, claims[i].cost, &next[i],
+              &results[i]);
         allowed = allowed && results[i].allowed;
-        if (is_tighter(&results[i], claims[i].rate, &results[*which],
-                       claims[*which].rate))
+        if (moon_rate_is_tighter(claims[i].rate, &results[i],
+                                 claims[*which].rate, &results[*which]))
             *which = i;
     }
     for (uint32_t i = 0; allowed && i < count; i++)
-        store(limits, &claims[i], &next[i], now_ns);
+        commit(limits, &claims[i], &next[i], now_ns, &results[i]);
     unlock(limits, stripes, used);
     return allowed;
 }
@@ -327,14 +353,13 @@ void moon_limits_peek(struct moon_limits *limits,
                       const struct moon_limit_claim *claim, uint64_t now_ns,
                       struct moon_rate_result *result)
 {
-    struct moon_rate_state state, next;
+    struct moon_rate_state next;
+    struct moon_rate_result one;
     uint32_t stripe = stripe_of(limits, claim->key);
     lock(limits, &stripe, 1);
-    load(limits, claim, &state);
+    check(limits, claim, now_ns, 1, &next, &one);
+    check(limits, claim, now_ns, 0, &next, result);
     unlock(limits, &stripe, 1);
-    struct moon_rate_result one;
-    moon_rate_check(claim->rate, &state, now_ns, 1, &next, &one);
-    moon_rate_check(claim->rate, &state, now_ns, 0, &next, result);
     result->allowed = one.allowed;
     result->retry_ns = one.retry_ns;
     result->delay_ns = one.delay_ns;
@@ -351,5 +376,35 @@ void moon_limits_reset(struct moon_limits *limits,
         *bucket = (struct bucket_slot){0};
     if (window != NULL)
         *window = (struct window_slot){0};
+    moon_leases_reset(limits->leases, claim->key);
+    unlock(limits, &stripe, 1);
+}
+
+void moon_limits_undo(struct moon_limits *limits,
+                      const struct moon_limit_claim *claim, uint32_t lease,
+                      uint64_t now_ns)
+{
+    if (is_concurrency(claim)) {
+        moon_limits_give(limits, claim->key, lease);
+        return;
+    }
+    struct moon_rate_state state, next;
+    uint32_t stripe = stripe_of(limits, claim->key);
+    lock(limits, &stripe, 1);
+    load(limits, claim, &state);
+    if (state.at_ns != 0) {
+        moon_rate_undo(claim->rate, &state, now_ns, claim->cost, &next);
+        store(limits, claim, &next, now_ns);
+    }
+    unlock(limits, &stripe, 1);
+}
+
+void moon_limits_give(struct moon_limits *limits, uint64_t key, uint32_t lease)
+{
+    if (lease == 0)
+        return;
+    uint32_t stripe = stripe_of(limits, key);
+    lock(limits, &stripe, 1);
+    moon_leases_give(limits->leases, key, lease);
     unlock(limits, &stripe, 1);
 }

@@ -18,6 +18,10 @@ bool moon_rate_make(enum moon_rate_kind kind, uint32_t rate, uint64_t period_ns,
         .interval_ns = (period_ns + rate - 1) / rate,
         .period_ns = period_ns,
     };
+    if (kind == MOON_RATE_CONCURRENCY) {
+        out->quota = rate;
+        return true;
+    }
     if (kind == MOON_RATE_LEAKY_BUCKET)
         out->quota = burst == UINT32_MAX ? burst : burst + 1;
     if (out->interval_ns < SECOND_NS / MOON_RATE_MAX || out->quota == 0)
@@ -124,4 +128,55 @@ void moon_rate_check(const struct moon_rate *rate,
         check_window(rate, state, now_ns, cost, next, result);
     else
         check_bucket(rate, state, now_ns, cost, next, result);
+}
+
+void moon_rate_check_concurrency(const struct moon_rate *rate, uint32_t used,
+                                 uint32_t cost, struct moon_rate_result *result)
+{
+    uint32_t left = used < rate->quota ? rate->quota - used : 0;
+    *result = (struct moon_rate_result){.allowed = cost <= left};
+    result->remaining = result->allowed ? left - cost : left;
+    if (!result->allowed)
+        result->retry_ns =
+            cost <= rate->quota ? SECOND_NS : MOON_RATE_PERIOD_MAX_NS;
+}
+
+void moon_rate_undo(const struct moon_rate *rate,
+                    const struct moon_rate_state *state, uint64_t now_ns,
+                    uint32_t cost, struct moon_rate_state *next)
+{
+    *next = *state;
+    if (rate->kind == MOON_RATE_SLIDING_WINDOW) {
+        advance(rate->period_ns, state, now_ns, next);
+        uint32_t *count = next->at_ns == state->at_ns ? &next->now_count
+                                                      : &next->before_count;
+        *count -= cost < *count ? cost : *count;
+    } else {
+        next->at_ns -= min64(state->at_ns, cost * rate->interval_ns);
+    }
+}
+
+void moon_rate_share(const struct moon_rate *rate, uint32_t nodes,
+                     struct moon_rate *out)
+{
+    *out = *rate;
+    if (nodes <= 1)
+        return;
+    out->quota = rate->quota / nodes > 0 ? rate->quota / nodes : 1;
+    if (rate->kind != MOON_RATE_CONCURRENCY &&
+        rate->kind != MOON_RATE_SLIDING_WINDOW)
+        out->interval_ns = rate->interval_ns * nodes;
+}
+
+bool moon_rate_is_tighter(const struct moon_rate *rate_a,
+                          const struct moon_rate_result *a,
+                          const struct moon_rate *rate_b,
+                          const struct moon_rate_result *b)
+{
+    if (a->allowed != b->allowed)
+        return !a->allowed;
+    if (!a->allowed)
+        return a->retry_ns > b->retry_ns;
+    return (uint64_t)a->remaining * rate_b->quota <
+           (uint64_t)b->remaining * rate_a->quota;
 }

@@ -206,16 +206,20 @@ typedef struct moon_limit_result {
     bool allowed;
     int status; /* of the refusal */
     double remaining, delay, retry, reset;
+    void *hold; /* not decided: yield, then moon_limit_answer with it */
 } moon_limit_result;
 /* Holds the request against these, all or none, and sets the fields of its
  * response. A key with ptr NULL: by what the limit says. */
 void moon_limit_check(moon_slot *slot, const uint16_t *numbers,
                       const moon_bytes *keys, uint32_t count,
                       moon_limit_result *out);
+void moon_limit_answer(void *hold, moon_limit_result *out);
+/* After these it is moon_limit_answer_one. */
 void moon_limit_take(uint32_t number, const char *key, size_t len,
                      uint32_t cost, moon_limit_result *out);
 void moon_limit_peek(uint32_t number, const char *key, size_t len,
                      moon_limit_result *out);
+void moon_limit_answer_one(void *hold, moon_limit_result *out);
 void moon_limit_reset(uint32_t number, const char *key, size_t len);
 
 /* ---- shared dictionaries: vm/vm_api_shared.c ----

@@ -247,6 +247,13 @@ static void orphan_children(struct moon_vm *vm, const struct moon_exchange *x)
     }
 }
 
+static void end_holds(struct moon_exchange *x)
+{
+    if (x->session != NULL)
+        moon_held_session_end(x);
+    moon_limit_release(x);
+}
+
 void moon_task_end_request(struct moon_task *task)
 {
     struct moon_vm *vm = task->vm;
@@ -259,8 +266,8 @@ void moon_task_end_request(struct moon_task *task)
     vm->free_slots = slot;
     vm->request_count--;
     x->task = NULL;
-    if (MOON_UNLIKELY(x->session != NULL))
-        moon_held_session_end(x);
+    if (MOON_UNLIKELY(((uintptr_t)x->session | (uintptr_t)x->limits) != 0))
+        end_holds(x);
     x->ops->release(x);
 }
 

@@ -264,6 +264,10 @@ enum moon_err moon_vm_attach(struct moon_vm *vm, uv_loop_t *loop,
     vm->open_handles = 2;
     vm->loop = loop;
     vm->watch = watch;
+    const struct moon_vm_options *o = &vm->options;
+    if (!o->probe && o->commons != NULL && o->commons->news != NULL)
+        moon_limit_set_connect(&vm->limits, loop, o->config, o->nodez,
+                               o->commons->news, o->worker_id == 1);
     moon_stack_guard_here();
     return MOON_OK;
 }
@@ -391,6 +395,7 @@ void moon_vm_maybe_idle(struct moon_vm *vm)
         vm->idle_cb(vm->idle_ctx);
         return;
     }
+    moon_limit_set_disconnect(&vm->limits);
     for (uint32_t i = 0; i < vm->task_count; i++) {
         struct moon_task *task = vm->tasks[i];
         if (task->timer_open)
@@ -519,7 +524,7 @@ const struct moon_app *moon_vm_app(const struct moon_vm *vm)
     return &vm->app;
 }
 
-const struct moon_limit_set *moon_vm_limits(const struct moon_vm *vm)
+struct moon_limit_set *moon_vm_limits(struct moon_vm *vm)
 {
     return &vm->limits;
 }

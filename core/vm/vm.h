@@ -82,7 +82,7 @@ void moon_vm_on_idle(struct moon_vm *vm, void (*idle)(void *ctx), void *ctx);
 void moon_vm_destroy(struct moon_vm *vm);
 
 const struct moon_app *moon_vm_app(const struct moon_vm *vm);
-const struct moon_limit_set *moon_vm_limits(const struct moon_vm *vm);
+struct moon_limit_set *moon_vm_limits(struct moon_vm *vm);
 uint64_t moon_vm_generation(const struct moon_vm *vm);
 
 /* Runs a chain for an exchange (the app now holds it), x->delay_ns later. */

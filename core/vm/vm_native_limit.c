@@ -29,8 +29,9 @@ static double *refusals_of(const struct moon_vm *vm, struct moon_str name)
 }
 
 /* add_limit(kind, rate, period, burst, name, policy, by, header, cost, status,
- * dry_run) -> number, or nil if the rate is out of range. Period in seconds;
- * kind and by as the enums. */
+ * dry_run, cluster, on_store_error) -> number, or nil if the rate is out of
+ * range. Period in seconds; kind, by and on_store_error (nil: as configured) as
+ * the enums. */
 static int add_limit(lua_State *L)
 {
     struct moon_vm *vm = moon_vm_of(L);
@@ -55,6 +56,9 @@ static int add_limit(lua_State *L)
     limit->cost = (uint32_t)luaL_checknumber(L, 9);
     limit->status = (uint16_t)luaL_checkinteger(L, 10);
     limit->dry_run = lua_toboolean(L, 11) != 0;
+    limit->cluster = lua_toboolean(L, 12) != 0;
+    limit->on_error = (uint8_t)luaL_optinteger(
+        L, 13, (lua_Integer)vm->options.config->limits_on_store_error);
     limit->salt = moon_limits_salt(set->table, limit->name);
     limit->refusals = refusals_of(vm, limit->name);
     lua_pushinteger(L, (lua_Integer)number);

@@ -94,8 +94,7 @@ local function places_of(route)
         local name, place = entry.name == entry.place and "function" or entry.name, entry.place
         local object = entry.object
         if limit.is(object) then
-            name = ("%s, %d per %gs"):format(object.kind, object.rate, object.period)
-            place = object.source
+            name, place = limit.describe(object), object.source
         end
         entries[i] = name .. "\t" .. place .. "\n"
     end

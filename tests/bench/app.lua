@@ -6,6 +6,10 @@ app:get("/hello", function() return "Hello, World!" end)
 
 app:get("/worker", function() return tostring(moonshine.worker().id) end)
 
+-- For `bench/instructions --status 429 --others 1 /refused`.
+app:get("/refused", moonshine.limit.token_bucket { rate = 1, per = "1h", burst = 1 },
+    function() return "passed" end)
+
 local counted = moonshine.metrics.counter("counted_total", "What /counted has served", { "method" })
 
 app:get("/counted", function()

@@ -198,7 +198,7 @@ def test_while_you_write_one(tmp_path):
     try:
         shell.serve(block("apps/README.md", "sh", "moonshine run --dev"), 8080)
         said = shell.run(block("apps/README.md", "sh", "moonshine check shop"))
-        assert "ok: 10 routes" in said and "/users/:id<int>" in said
+        assert "ok: 11 routes" in said and "/users/:id<int>" in said
         source.write_text("app:get(" + code)
         eventually(lambda: "app.lua:" in shell.get(8080, "/hello").text)
         source.write_text(code.replace("Hello, World!", "saved"))

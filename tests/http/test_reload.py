@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from support.admin import Admin
+from support.client import Client
 from support.load import Load
 from support.node import eventually, write_app
 
@@ -311,6 +312,30 @@ TIMERS = SAY + """
         moonshine.sleep("400ms")
         say("done")
     end)"""
+
+
+def test_a_body_that_arrives_over_a_reload(start):
+    """Its request is not on the old VM yet, which must not close meanwhile:
+    the handler waits, and leaves nothing open behind."""
+    app = ('app:post("/slow", function(c) moonshine.sleep("50ms") '
+           'return "%s" end)')
+    node = start(app % "old", settings={"log.level": "debug"})
+    with Client(node.address) as client:
+        client.send(b"POST /slow HTTP/1.1\r\nHost: a\r\n"
+                    b"Content-Length: 4\r\n\r\nbo")
+        eventually(lambda: any(r["path"] == "/slow" for r in
+                               Admin(node).requests()), "it has begun")
+        node.rewrite(app % "new")
+        assert node.command("reload").returncode == 0
+        # on_stop is over, and with it the last task of the old VM
+        with Client(node.address) as other:
+            assert other.request("POST", "/slow", None, b"").text == "new"
+        client.send(b"dy")
+        assert client.read_response().text == "old"
+    node.wait_log("generation 1 is unused")
+    node.signal(signal.SIGTERM)
+    assert node.process.wait(30) == 0
+    assert "handles were left open" not in node.log()
 
 
 def test_timers_belong_to_their_generation(start):

@@ -34,7 +34,7 @@ static int open_small(void **state)
 {
     (void)state;
     assert_int_equal(moon_region_create(&region, NULL), MOON_OK);
-    limits = moon_limits_open(region, 1024);
+    limits = moon_limits_open(region, 1024, 2, 0);
     assert_non_null(limits);
     return 0;
 }
@@ -79,7 +79,7 @@ static void keys_and_names_are_apart(void **state)
     moon_limits_reset(limits, &a);
     assert_true(take1(&a, START));
     /* Another handle, as another worker has one. */
-    struct moon_limits *again = moon_limits_open(region, 1024);
+    struct moon_limits *again = moon_limits_open(region, 1024, 2, 0);
     uint64_t salt = moon_limits_salt(again, MOON_STR("one"));
     assert_int_equal(moon_limits_key(again, salt, MOON_STR("a")), a.key);
     moon_limits_close(again);

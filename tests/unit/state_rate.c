@@ -199,6 +199,100 @@ static void a_changed_or_torn_state_is_bounded(void **state)
     assert_true(got.retry_ns <= 2 * SECOND);
 }
 
+/* What was refused elsewhere leaves no trace: as if it had never come. */
+static void undoing_leaves_no_trace(void **state)
+{
+    (void)state;
+    static const enum moon_rate_kind kinds[] = {MOON_RATE_TOKEN_BUCKET,
+                                                MOON_RATE_LEAKY_BUCKET,
+                                                MOON_RATE_SLIDING_WINDOW};
+    for (size_t k = 0; k < MOON_COUNT(kinds); k++) {
+        struct moon_rate rate =
+            make(kinds[k], 20, SECOND,
+                 kinds[k] == MOON_RATE_SLIDING_WINDOW ? 0 : 10);
+        struct moon_rate_state kept = {0}, plain = {0}, back;
+        uint64_t now = START;
+        for (int n = 0; n < 20000; n++) {
+            now += random64() % (SECOND / 10);
+            uint32_t cost = 1 + (uint32_t)(random64() % 3);
+            if (n % 3 == 0 && take(&rate, &kept, now, cost).allowed) {
+                moon_rate_undo(&rate, &kept, now, cost, &back);
+                kept = back;
+            }
+            struct moon_rate_result a = take(&rate, &kept, now, 1);
+            struct moon_rate_result b = take(&rate, &plain, now, 1);
+            assert_int_equal(a.allowed, b.allowed);
+            assert_int_equal(a.remaining, b.remaining);
+            assert_int_equal(a.delay_ns, b.delay_ns);
+        }
+    }
+    /* Late, in the next window: it counts no more for that one's weight. */
+    struct moon_rate window = make(MOON_RATE_SLIDING_WINDOW, 10, SECOND, 0);
+    struct moon_rate_state kept = {0}, back;
+    assert_true(take(&window, &kept, START, 10).allowed);
+    moon_rate_undo(&window, &kept, START + SECOND, 10, &back);
+    assert_int_equal(take(&window, &back, START + SECOND, 0).remaining, 10);
+    /* More than there is: nothing is owed. */
+    struct moon_rate bucket = make(MOON_RATE_TOKEN_BUCKET, 1, SECOND, 10);
+    kept = (struct moon_rate_state){.at_ns = SECOND};
+    moon_rate_undo(&bucket, &kept, START, 5, &back);
+    assert_int_equal(back.at_ns, 0);
+}
+
+/* Nodes with a share each let through no more than the whole, nor much less,
+ * and go on from what the whole remembers. */
+static void shares_are_the_whole(void **state)
+{
+    (void)state;
+    enum { NODES = 3 };
+    static const enum moon_rate_kind kinds[] = {MOON_RATE_TOKEN_BUCKET,
+                                                MOON_RATE_LEAKY_BUCKET,
+                                                MOON_RATE_SLIDING_WINDOW};
+    for (size_t k = 0; k < MOON_COUNT(kinds); k++) {
+        uint32_t burst = kinds[k] == MOON_RATE_LEAKY_BUCKET ? 29 : 30;
+        struct moon_rate whole = make(kinds[k], 30, SECOND, burst), share;
+        struct moon_rate_state kept[NODES] = {{0}};
+        uint64_t passed = 0;
+        moon_rate_share(&whole, NODES, &share);
+        assert_int_equal(share.quota, 10);
+        for (uint64_t at = 0; at < 10 * SECOND; at += SECOND / 1000) {
+            for (int i = 0; i < NODES; i++)
+                passed += take(&share, &kept[i], START + at, 1).allowed;
+        }
+        assert_true(passed <= 30 + 10 * 30);
+        assert_true(passed >= 9 * 30);
+        /* A bucket that was full of use as a whole is so for its share. */
+        struct moon_rate_state used = {0};
+        while (take(&whole, &used, START, 1).allowed)
+            continue;
+        assert_false(take(&share, &used, START, 1).allowed);
+    }
+    struct moon_rate few = make(MOON_RATE_TOKEN_BUCKET, 2, SECOND, 2), one;
+    moon_rate_share(&few, 5, &one);
+    assert_int_equal(one.quota, 1);
+    moon_rate_share(&few, 1, &one);
+    assert_memory_equal(&one, &few, sizeof(one));
+    struct moon_rate at_once = make(MOON_RATE_CONCURRENCY, 9, SECOND, 0);
+    moon_rate_share(&at_once, 3, &one);
+    assert_int_equal(one.quota, 3);
+}
+
+static void concurrency_is_a_count(void **state)
+{
+    (void)state;
+    struct moon_rate rate = make(MOON_RATE_CONCURRENCY, 3, 60 * SECOND, 0);
+    struct moon_rate_result got;
+    for (uint32_t used = 0; used < 6; used++) {
+        moon_rate_check_concurrency(&rate, used, 1, &got);
+        assert_int_equal(got.allowed, used < 3);
+        assert_int_equal(got.remaining, used < 3 ? 2 - used : 0);
+        assert_int_equal(got.retry_ns, used < 3 ? 0 : SECOND);
+    }
+    moon_rate_check_concurrency(&rate, 0, 4, &got);
+    assert_false(got.allowed);
+    assert_int_equal(got.retry_ns, MOON_RATE_PERIOD_MAX_NS);
+}
+
 static void makes_only_what_can_hold(void **state)
 {
     (void)state;
@@ -226,6 +320,9 @@ int main(void)
         cmocka_unit_test(window_weighs_two_counts),
         cmocka_unit_test(looking_takes_nothing),
         cmocka_unit_test(a_changed_or_torn_state_is_bounded),
+        cmocka_unit_test(undoing_leaves_no_trace),
+        cmocka_unit_test(shares_are_the_whole),
+        cmocka_unit_test(concurrency_is_a_count),
         cmocka_unit_test(makes_only_what_can_hold),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -25,6 +25,20 @@ describe("what breaks", function()
     end)
 end)
 
+it("is limited", function()
+    local function ask()
+        return t.request(app, "GET", "/limited-cluster", { ip = "192.0.2.1" })
+    end
+    for _ = 1, 3 do
+        t.equal(ask().status, 200)
+    end
+    local refused = ask()
+    t.equal(refused.status, 429)
+    t.equal(refused:header("Retry-After"), "2")
+    t.advance("2s")
+    t.equal(ask().status, 200)
+end)
+
 it("sleeps without holding up anybody", function()
     local sleeper = moonshine.spawn(function()
         return t.request(app, "GET", "/sleep?ms=10000").body
