@@ -40,12 +40,10 @@
     X(STRING, userz, "user", "", "name", MOON_CONFIG_RESTART)                  \
     X(STRING, run_dirz, "run_dir", "", "", MOON_CONFIG_RESTART)                \
     X(STRING, state_dirz, "state_dir", "", "", MOON_CONFIG_RESTART)            \
-    X(URL, redis_urlz, "redis.url", "", MOON_CONFIG_REDIS_URLS,                \
-      MOON_CONFIG_LATER)                                                       \
+    X(URL, redis_urlz, "redis.url", "", MOON_CONFIG_REDIS_URLS, 0)             \
     X(DURATION, redis_connect_timeout_ms, "redis.connect_timeout", "1s",       \
-      "10ms..60s", MOON_CONFIG_LATER)                                          \
-    X(DURATION, redis_timeout_ms, "redis.timeout", "250ms", "1ms..60s",        \
-      MOON_CONFIG_LATER)                                                       \
+      "10ms..60s", 0)                                                          \
+    X(DURATION, redis_timeout_ms, "redis.timeout", "250ms", "1ms..60s", 0)     \
     X(URL, session_urlz, "session.url", "",                                    \
       "lmdb:|memory:|memcached://|" MOON_CONFIG_REDIS_URLS, 0)                 \
     X(SIZE, session_lmdb_size_bytes, "session.lmdb_size", "4g", "1m..1t",      \
