@@ -7,6 +7,7 @@ set(MOONSHINE_LUA_FILES
   moonshine/boot.lua
   moonshine/cache.lua
   moonshine/chain.lua
+  moonshine/cluster.lua
   moonshine/context.lua
   moonshine/coro.lua
   moonshine/coverage.lua

@@ -63,8 +63,7 @@
       "local|open|closed", MOON_CONFIG_LATER)                                  \
     X(COUNT, limits_max_keys, "limits.max_keys", "1000000", "1000..100000000", \
       MOON_CONFIG_RESTART)                                                     \
-    X(URL, cluster_urlz, "cluster.url", "", MOON_CONFIG_REDIS_URLS,            \
-      MOON_CONFIG_LATER)                                                       \
+    X(URL, cluster_urlz, "cluster.url", "", MOON_CONFIG_REDIS_URLS, 0)         \
     X(STRING, secrets_newz, "secrets.new", "", "secret", MOON_CONFIG_SECRET)   \
     X(STRING, secrets_oldz, "secrets.old", "", "secret", MOON_CONFIG_SECRET)   \
     X(SIZE, password_memory_bytes, "password.memory", "128m", "8m..64g", 0)    \

@@ -379,11 +379,13 @@ def test_links_are_used_again_and_clean(node, redis):
     assert node.get("/in").json() == [1, None]
     assert redis.cli("-n", "3", "GET", "in") == "3"
     assert node.get("/raise").status == 500
-    assert node.get("/in").json() == [1, None]
+    for _ in range(20):
+        assert node.get("/in").json() == [1, None]
     eventually(lambda: all(c["db"] == "0" for c in clients(redis).values()),
                "no link is left in another database")
-    # The shared one, and one that serves them all.
-    assert len(clients(redis)) == 2
+    # The shared one, and a few: one that was just given back proves first that
+    # it is clean. Those of other tests may be about to close.
+    eventually(lambda: len(clients(redis)) <= 5, "23 uses share few links")
 
 
 def test_a_link_with_a_changed_state_is_closed(node, redis):
