@@ -7,6 +7,7 @@ set(MOONSHINE_LUA_FILES
   moonshine/boot.lua
   moonshine/cache.lua
   moonshine/chain.lua
+  moonshine/cluster.lua
   moonshine/context.lua
   moonshine/coro.lua
   moonshine/coverage.lua
@@ -39,6 +40,10 @@ set(MOONSHINE_LUA_FILES
   moonshine/metrics_methods.lua
   moonshine/naming.lua
   moonshine/negotiate.lua
+  moonshine/redis.lua
+  moonshine/redis_batch.lua
+  moonshine/redis_commands.lua
+  moonshine/redis_sub.lua
   moonshine/request.lua
   moonshine/respond.lua
   moonshine/response.lua

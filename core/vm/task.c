@@ -76,11 +76,18 @@ struct moon_task *moon_task_acquire(struct moon_vm *vm,
     return task;
 }
 
+static void let_go(struct moon_task *task)
+{
+    task->holds = false;
+    moon_tcp_end_task(task);
+    moon_redis_end_task(task);
+}
+
 void moon_task_release(struct moon_task *task)
 {
     struct moon_vm *vm = task->vm;
-    if (MOON_UNLIKELY(task->sockets != NULL))
-        moon_tcp_end_task(task);
+    if (MOON_UNLIKELY(task->holds))
+        let_go(task);
     if (task->prev != NULL)
         task->prev->next = task->next;
     else

@@ -53,6 +53,7 @@ struct moon_task {
     uint8_t cancel;           /* enum moon_trip to raise at the next resume */
     const char *cancel_kindz; /* static: what the failure is called */
     bool has_co;
+    bool holds; /* what its end lets go of: sockets, answers of Redis */
     struct moon_exchange *x; /* the request it works for, or NULL */
     uint32_t slot;
     uint32_t arg; /* chain, or what BOOT does */
@@ -66,6 +67,7 @@ struct moon_task {
     uint64_t due_ns; /* probe: when a park with a timeout is over, by the
                         shifted clock (vm/travel.h) */
     struct moon_tcp *sockets;      /* connected for it, closed at its end */
+    struct moon_redis_call *redis; /* owned; kept for the next in its place */
     struct moon_task *prev, *next; /* live tasks of the VM */
     struct moon_task *ready_next;  /* the ready queue */
 };

@@ -97,7 +97,7 @@ bool moon_travel_next(double target)
 static bool is_quiet(struct moon_vm *vm, uint64_t slices)
 {
     bool alone = vm->stats.slices == slices + 1 && vm->ready_first == NULL;
-    bool jobs = vm->loop->active_reqs.count > 0;
+    bool jobs = vm->loop->active_reqs.count > 0 || vm->redis.waiting > 0;
     /* The loop's own descriptor is readable when it has an event to deliver. */
     struct pollfd events = {.fd = uv_backend_fd(vm->loop), .events = POLLIN};
     bool event = poll(&events, 1, alone && jobs ? JOB_MS : 0) != 0;
@@ -122,7 +122,7 @@ bool moon_travel_rests(bool begin)
     if (seen.quiet >= QUIET_TURNS)
         return true;
     /* A task that never waits, or a job that takes its time. */
-    return vm->loop->active_reqs.count > 0
+    return vm->loop->active_reqs.count > 0 || vm->redis.waiting > 0
                ? moon_clock_ns() - seen.began_ns > JOBS_NS
                : ++seen.turns > TURNS_MAX;
 }

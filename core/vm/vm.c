@@ -235,8 +235,10 @@ void moon_vm_destroy(struct moon_vm *vm)
         lua_close(vm->L);
     moon_vm_set_here(NULL);
     moon_vm_release_metrics(vm);
-    for (uint32_t i = 0; i < vm->task_count; i++)
+    for (uint32_t i = 0; i < vm->task_count; i++) {
+        free(vm->tasks[i]->redis);
         free(vm->tasks[i]);
+    }
     free(vm->tasks);
     for (uint32_t i = 0; i < vm->slot_count; i++)
         free(vm->slots[i]);
@@ -249,6 +251,7 @@ void moon_vm_destroy(struct moon_vm *vm)
     moon_buf_deinit(&vm->start_text);
     moon_app_deinit(&vm->app);
     moon_limit_set_deinit(&vm->limits);
+    moon_vm_redis_deinit(vm);
     free(vm);
 }
 
@@ -313,6 +316,7 @@ enum moon_err moon_vm_run_spec(struct moon_vm *vm)
 
 void moon_vm_activate(struct moon_vm *vm)
 {
+    moon_vm_redis_activate(vm);
     if (queue_boot(vm, 4) != MOON_OK)
         moon_log(MOON_LOG_ERROR, "timers not started: out of memory");
 }
@@ -331,6 +335,7 @@ void moon_vm_retire(struct moon_vm *vm)
         if (task->idle_timer)
             moon_task_kill(task, MOON_TRIP_CANCELLED, "retired");
     }
+    moon_vm_redis_retire(vm);
     if (!started || queue_boot(vm, 3) != MOON_OK)
         moon_vm_maybe_idle(vm);
 }
@@ -396,6 +401,7 @@ void moon_vm_maybe_idle(struct moon_vm *vm)
         return;
     }
     moon_limit_set_disconnect(&vm->limits);
+    moon_vm_redis_release(vm);
     for (uint32_t i = 0; i < vm->task_count; i++) {
         struct moon_task *task = vm->tasks[i];
         if (task->timer_open)

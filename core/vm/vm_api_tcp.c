@@ -72,6 +72,7 @@ static void set_owner(struct moon_tcp *tcp, struct moon_task *task)
     if (tcp->next != NULL)
         tcp->next->prev = tcp;
     task->sockets = tcp;
+    task->holds = true;
 }
 
 static void leave_owner(struct moon_tcp *tcp)

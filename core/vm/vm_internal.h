@@ -7,6 +7,7 @@
 #include "vm/memory.h"
 #include "vm/task.h"
 #include "vm/vm.h"
+#include "vm/vm_api_redis.h"
 #include "vm/vm_slot.h"
 
 #include <lauxlib.h>
@@ -32,6 +33,7 @@ struct moon_vm {
     struct moon_vm_options options;
     struct moon_app app;
     struct moon_limit_set limits;
+    struct moon_vm_redis redis;
     lua_State *L;
     int main_ref, contexts_ref;
     int captured_ref; /* --dev: what was on the stack of the failure that is

@@ -6,6 +6,7 @@
 #include "vm/safepoint.h"
 #include "vm/vm_api.h"
 #include "vm/vm_internal.h"
+#include "vm/vm_native_redis.h"
 #include "vm/vm_test.h"
 
 #include <stdlib.h>
@@ -196,6 +197,20 @@ static void push_test(lua_State *L, const struct moon_vm_test *test)
     lua_setfield(L, -2, "test");
 }
 
+/* Leaves what config.lua says of Redis; times in seconds. */
+static void push_redis(lua_State *L, const struct moon_config *config)
+{
+    lua_createtable(L, 0, 4);
+    lua_pushstring(L, config->redis_urlz);
+    lua_setfield(L, -2, "url");
+    lua_pushstring(L, config->cluster_urlz);
+    lua_setfield(L, -2, "cluster_url");
+    lua_pushnumber(L, (lua_Number)config->redis_connect_timeout_ms / 1000);
+    lua_setfield(L, -2, "connect_timeout");
+    lua_pushnumber(L, (lua_Number)config->redis_timeout_ms / 1000);
+    lua_setfield(L, -2, "timeout");
+}
+
 /* info() -> what the framework may know about its VM */
 static int info(lua_State *L)
 {
@@ -225,6 +240,8 @@ static int info(lua_State *L)
     lua_setfield(L, -2, "session");
     push_shared(L, options->config);
     lua_setfield(L, -2, "shared");
+    push_redis(L, options->config);
+    lua_setfield(L, -2, "redis");
     lua_pushliteral(L, MOON_VERSION);
     lua_setfield(L, -2, "version");
     if (options->test != NULL)
@@ -322,5 +339,6 @@ int moon_native_open(lua_State *L)
     lua_setfield(L, -2, "dev_policy");
     moon_native_open_app(L);
     moon_native_open_limit(L);
+    moon_native_open_redis(L);
     return 1;
 }

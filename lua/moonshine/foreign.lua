@@ -82,14 +82,15 @@ M.globals = {
     proceed = "a middleware gets it: function(c, proceed) ... end",
     next_handler = "a middleware gets it: function(c, proceed) ... end",
     socket = 'moonshine.tcp(); LuaSocket (require "socket") would block the worker',
-    box = "box is Tarantool's and not here", redis = "redis is not a global here",
+    box = "box is Tarantool's and not here", redis = "local r = moonshine.redis()",
     Write = "return the body", GetParam = "c:query(name)", SetHeader = "c:set_header(name, value)",
 }
 
 --- Modules by the first part of their name.
 M.modules = {
-    resty = "it is for OpenResty and needs ngx; for connections there is moonshine.tcp(), for JSON "
-        .. "moonshine.json",
+    resty = "it is for OpenResty and needs ngx; for connections there is moonshine.tcp(), for "
+        .. "Redis moonshine.redis(), for JSON moonshine.json",
+    redis = "moonshine.redis() does that",
     ngx = "it is OpenResty's; for connections there is moonshine.tcp(), for JSON moonshine.json",
     lapis = "Lapis is for OpenResty; here routes are app:get(path, handler)",
     cjson = "moonshine.json does that", dkjson = "moonshine.json does that",

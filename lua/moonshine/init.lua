@@ -133,6 +133,16 @@ function M.render(view, data)
     return text
 end
 
+--- A client of Redis, by default for redis.url of the configuration. May be called while
+--- the app loads. Its links are the worker's: all code shares them, and they survive a
+--- reload.
+---@param url? string redis:// redis+unix:// redis+sentinel:// redis+cluster://
+---@param options? {timeout?: number|string, connect_timeout?: number|string, max_pending?: integer}
+---@return moonshine.Redis
+function M.redis(url, options)
+    return require("moonshine.redis").new(url, options)
+end
+
 --- This worker: id (from 1) and how many there are.
 ---@return {id: integer, count: integer}
 function M.worker()

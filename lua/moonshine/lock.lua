@@ -1,7 +1,8 @@
---- moonshine.lock: one at a time, over all workers of a node.
+--- moonshine.lock: one at a time, over all workers of a node or all nodes.
 local crypto = require "moonshine.crypto"
 local fault = require "moonshine.fault"
 local log = require "moonshine.log"
+local native = require "moonshine.native"
 local shared = require "moonshine.shared"
 local tasks = require "moonshine.tasks"
 local units = require "moonshine.units"
@@ -48,15 +49,31 @@ function M.timers.set_last_run(name, when)
     shared.internal():set("last:" .. name, when)
 end
 
-local known = fault.set "wait"
+local known = fault.set "wait scope"
+local scopes = fault.set "node cluster"
 
--- The token, or nil when the time is over.
+--- Raises unless there is such a scope here: what holds it, of a module with one keeper
+--- for each. A test process is a cluster of its own.
+function M.keeper(scope, node, kind, what)
+    if scope == "node" or native.info().test then
+        return node
+    end
+    local cluster = require "moonshine.cluster"
+    local missing = cluster.missing()
+    if missing then
+        fault.raise('%s: scope = "cluster" needs %s', what, missing)
+    end
+    return cluster[kind]
+end
+
+-- The token and the number of the holder; nil when the time is over, or nil, message,
+-- code.
 local function take(keeper, name, ttl, wait)
     local pause = WAIT_MIN
     while true do
-        local token = keeper.take(name, ttl)
-        if token or wait <= 0 then
-            return token
+        local token, fence, code = keeper.take(name, ttl)
+        if token or code or wait <= 0 then
+            return token, fence, code
         end
         pause = math.min(pause, wait)
         tasks.sleep(pause)
@@ -67,10 +84,15 @@ end
 --- Runs fn unless somebody else holds the lock of that name: true and what fn
 --- returned; or nil, "locked", 409. The lock ends with fn, whatever its outcome, and
 --- after `ttl` if its holder is gone; a holder that takes longer is warned of.
+---
+--- With scope "cluster" it holds for all nodes that share the Redis of cluster.url; fn is
+--- given a number that is larger for each holder, so that what it writes to can refuse an
+--- earlier one that believes it still holds the lock. nil, message, 503 or 504 when Redis
+--- cannot tell.
 ---@param name string
 ---@param ttl number|string
----@param fn fun(): any
----@param options? {wait?: number|string} How long to wait for it; default not at all.
+---@param fn fun(fence?: integer): any
+---@param options? {wait?: number|string, scope?: "node"|"cluster"} wait: default not at all.
 ---@return boolean? ok
 ---@return any ...
 function M.lock(name, ttl, fn, options)
@@ -83,15 +105,20 @@ function M.lock(name, ttl, fn, options)
         fault.raise("moonshine.lock: the time to live must be more than 0")
     end
     local wait = units.seconds(options.wait or 0, "moonshine.lock: wait")
-    local token = take(M.node, name, seconds, wait)
+    local scope = options.scope or "node"
+    if not scopes[scope] then
+        fault.raise("moonshine.lock: no scope '%s'%s", tostring(scope), fault.hint(scope, scopes))
+    end
+    local keeper = M.keeper(scope, M.node, "locks", "moonshine.lock")
+    local token, fence, code = take(keeper, name, seconds, wait)
     if not token then
-        return nil, "locked", 409
+        return nil, fence or "locked", code or 409
     end
     return true, tasks.protect(function()
-        if not M.node.release(name, token) then
+        if not keeper.release(name, token) then
             log.warn(("lock '%s' was held for longer than its time to live"):format(name), {})
         end
-    end, fn)
+    end, fn, fence)
 end
 
 return M

@@ -2,11 +2,14 @@
 ---
 --- With scope "worker" each worker runs its own. With "node" all of them keep the
 --- timer, and a lease in shared memory decides at each turn who runs it; so it goes
---- on when a worker dies, and its turns go on over a reload.
+--- on when a worker dies, and its turns go on over a reload. With "cluster" the same holds
+--- for all nodes, by leases in Redis.
 local ffi = require "ffi"
+local crypto = require "moonshine.crypto"
 local fault = require "moonshine.fault"
 local lock = require "moonshine.lock"
 local log = require "moonshine.log"
+local shared = require "moonshine.shared"
 local tasks = require "moonshine.tasks"
 local units = require "moonshine.units"
 local wait = require "moonshine.wait"
@@ -79,10 +82,10 @@ local function run_with(timer, token)
     local keeper = tasks.spawn(keep_lease, timer, token)
     tasks.protect(function()
         timer.token = nil
-        timer.keeper.release(timer.name, token)
         if keeper then
             keeper:cancel()
         end
+        timer.keeper.release(timer.name, token)
     end, timer.call)
 end
 
@@ -110,6 +113,46 @@ local function shared_loop(timer)
         if not is_over(timer) then
             take_turn(timer)
             pause = due_at(timer) <= C.moon_lua_now() and math.min(timer.interval, 1) or 0
+        end
+    end
+end
+
+-- ---- scope "cluster" ----
+
+-- After a failure Redis is asked again so much later; when somebody else has the turn, at
+-- the earliest so much.
+local RETRY, PAUSE_MIN = 1, 0.01
+
+-- All workers find the same, each in its time; one says so.
+local TOLD = 10
+
+local function note(timer, message)
+    local dict = shared.internal()
+    local down, up = "down:" .. timer.name, "up:" .. timer.name
+    if message then
+        if dict:add(down, true, TOLD) then
+            log.error(("timer %s does not run: %s"):format(timer.name, message))
+        end
+        dict:set(down, true, TOLD)
+    elseif timer.troubled and dict:add(up, true, TOLD) then
+        log.info(("timer %s runs again"):format(timer.name))
+    end
+    timer.troubled = message ~= nil
+end
+
+local function cluster_loop(timer)
+    -- Kept until its answer is known, so that no turn is lost with an answer.
+    local token = crypto.random(16)
+    while not is_over(timer) do
+        local turn, pause, message = timer.keeper.turn(timer, token, LEASE)
+        note(timer, message)
+        if turn and timer.cancelled then
+            timer.keeper.release(timer.name, turn)
+        elseif turn then
+            token = crypto.random(16)
+            run_with(timer, turn)
+        else
+            rest(timer, math.max(pause or math.min(timer.interval, RETRY), PAUSE_MIN))
         end
     end
 end
@@ -162,11 +205,23 @@ local function name_of(name, place)
     return name
 end
 
+local loops = { node = shared_loop, worker = own_loop, cluster = cluster_loop }
+
+-- What is asked for with scope "cluster", where it can be had.
+local function check_cluster(name)
+    if not name then
+        fault.raise('moonshine.every: scope = "cluster" needs a name, which all nodes know it by')
+    end
+    local keeper = lock.keeper("cluster", nil, "timers", "moonshine.every")
+    return keeper and "cluster" or "node", keeper
+end
+
 --- Runs fn again and again, never two at once. With scope "node" (the default) one
---- worker of the node does each time, with "worker" each on its own.
+--- worker of the node does each time, with "worker" each on its own, with "cluster" one
+--- worker of all nodes that share the Redis of cluster.url; that needs a name.
 ---@param interval number|string
 ---@param fn fun()
----@param options? {name?: string, scope?: "node"|"worker", now?: boolean}
+---@param options? {name?: string, scope?: "node"|"worker"|"cluster", now?: boolean}
 ---@return moonshine.Timer
 function M.every(interval, fn, options)
     local seconds = units.seconds(interval, "moonshine.every: the interval")
@@ -176,17 +231,16 @@ function M.every(interval, fn, options)
     fault.want(fn, "function", "moonshine.every: the second argument")
     options = options or {}
     fault.check_keys(options, timer_options, "moonshine.every")
-    local scope = options.scope or "node"
+    local scope, keeper = options.scope or "node", lock.timers
     if not scopes[scope] then
         fault.raise("moonshine.every: no scope '%s'%s", tostring(scope), fault.hint(scope, scopes))
     elseif scope == "cluster" then
-        fault.raise('moonshine.every: scope = "cluster" needs a store shared by the nodes')
+        scope, keeper = check_cluster(options.name)
     end
     local timer = setmetatable({
         call = fn, interval = seconds, now = options.now, cancelled = false,
         name = name_of(options.name, fault.where(2) or "?"),
-        keeper = scope == "node" and lock.timers or nil,
-        fn = scope == "node" and shared_loop or own_loop,
+        keeper = keeper or lock.timers, fn = loops[scope],
     }, Timer)
     timer.args = { n = 1, timer }
     local function begin()

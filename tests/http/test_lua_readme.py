@@ -6,6 +6,7 @@ import re
 import pytest
 
 from support.node import ROOT, command, write_app
+from support.servers import RedisServer
 
 README = (ROOT / "lua/README.md").read_text()
 # Maybe views, which say in a comment what they are called; code; maybe requests.
@@ -26,8 +27,18 @@ def title(example):
     return example[1].strip().splitlines()[0][:40]
 
 
+@pytest.fixture
+def settings(source):
+    """With a Redis for those that use one."""
+    if "moonshine.redis" not in source:
+        yield SETTINGS
+        return
+    with RedisServer() as redis:
+        yield {**SETTINGS, "redis.url": redis.url}
+
+
 @pytest.mark.parametrize("views, source, requests", EXAMPLES, ids=map(title, EXAMPLES))
-def test_example(start, tmp_path, views, source, requests):
+def test_example(start, tmp_path, settings, views, source, requests):
     if views:
         source = {"app.lua": source}
         for path, text in re.findall(r"```html\n<%# (\S+) %>\n(.*?)```", views, re.S):
@@ -39,7 +50,7 @@ def test_example(start, tmp_path, views, source, requests):
         done = command("check", write_app(tmp_path, source))
         assert done.returncode == 0, done.stderr
         return
-    node = start(source, settings=SETTINGS)
+    node = start(source, settings=settings)
     for line in requests.strip().splitlines():
         method, target, sent, status, want = re.fullmatch(
             r"(\S+) +(\S+) +(?:(\S+) +)??(\d{3})(?: (.*))?", line).groups()
