@@ -45,9 +45,9 @@ local Session = {}
 local config = native.info().session
 
 -- __Host- binds a cookie to this host and to https; it allows no domain.
-local function cookie_name(c)
+local function cookie_name(scheme)
     local name = config.cookie_name ~= "" and config.cookie_name or "id"
-    if c:scheme() ~= "https" or config.cookie_secure == "off" or name:find("^__") then
+    if scheme ~= "https" or config.cookie_secure == "off" or name:find("^__") then
         return name
     end
     return (config.cookie_domain == "" and "__Host-" or "__Secure-") .. name
@@ -63,7 +63,7 @@ local function set_cookie(c)
         secure = config.cookie_secure == "on"
     end
     local id = what == 1 and ffi_string(out.ptr, out.len) or nil
-    c:set_cookie(cookie_name(c), id, {
+    c:set_cookie(cookie_name(c:scheme()), id, {
         max_age = what == 1 and number[0] >= 0 and number[0] or nil,
         domain = config.cookie_domain ~= "" and config.cookie_domain or nil,
         same_site = config.same_site, secure = secure,
@@ -442,8 +442,11 @@ respond.commit_session = M.commit
 
 --- The id that the request sent, "" if it sent none.
 function M.id(c)
-    return c:cookie(cookie_name(c)) or ""
+    return c:cookie(cookie_name(c:scheme())) or ""
 end
+
+--- What its cookie is called.
+M.cookie_name = cookie_name
 
 local metatable = {
     __index = function(_, key)
