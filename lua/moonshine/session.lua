@@ -28,6 +28,8 @@ local CLEAR, RENEW, END = 1, 2, 3
 local OK, TOO_BIG, NOT_FOUND, EXISTS, FULL = 0, -4, -5, -6, -13
 local UPDATE_FIELDS, UPDATE_TRIES, UPDATE_PAUSE = 256, 20, 0.008
 local RETRY_AFTER = { ["Retry-After"] = "1" }
+local TELL_EVERY = 10 -- seconds
+local told, untold = -math.huge, 0
 
 local M = {}
 
@@ -77,9 +79,25 @@ local function why(handle)
     return ffi_string(out.ptr, out.len)
 end
 
+-- A store that is down fails every request: the log says so now and then, and the
+-- client not why, which is nothing of his.
+local function tell(handle)
+    local now = C.moon_lua_clock()
+    if now - told < TELL_EVERY then
+        untold = untold + 1
+        return
+    end
+    log.warn("the session store does not answer: " .. why(handle),
+        { failures_before = untold > 0 and untold or nil })
+    told, untold = now, 0
+end
+
 local function store_failed(handle)
-    error(failure.new("session", 503, "the session store does not answer: " .. why(handle), nil,
-        RETRY_AFTER), 0)
+    tell(handle)
+    local failed = failure.new("session", 503, "the session store does not answer", nil,
+        RETRY_AFTER)
+    failed.expected = true
+    error(failed, 0)
 end
 
 -- Another task of this request may be at it.
@@ -107,7 +125,7 @@ local function load(c, what)
     end
     local info = c[8]
     if info and info.session == "optional" then
-        log.warn("the session store does not answer: " .. why(handle), {})
+        tell(handle)
         return false
     end
     store_failed(handle)
