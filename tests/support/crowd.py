@@ -145,7 +145,7 @@ class Visitor:
         if status == 503:
             self.check_refusal(target, fields, body)
             self.doubt(target)
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(0.01)
         elif status == 200:
             self.check(target, fields, body)
         else:
