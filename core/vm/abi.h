@@ -155,6 +155,7 @@ void moon_job_free(moon_job *job);
 int moon_session_open(moon_slot *slot, const char *id, size_t len);
 int moon_session_begin_load(moon_slot *slot, bool again);
 int moon_session_begin_commit(moon_slot *slot);
+bool moon_session_unsaved(moon_slot *slot); /* would a commit save anything? */
 /* Saves these pairs (a value with ptr NULL removes) if nobody saved since the
  * session was read; -6 if somebody did. */
 int moon_session_begin_update(moon_slot *slot, const moon_bytes *names,

@@ -124,6 +124,12 @@ int moon_session_begin_commit(moon_slot *slot)
                                                              on_ready, held));
 }
 
+bool moon_session_unsaved(moon_slot *slot)
+{
+    const struct moon_held_session *held = held_by(slot);
+    return held != NULL && moon_session_is_dirty(&held->session);
+}
+
 bool moon_session_is_busy(moon_slot *slot)
 {
     const struct moon_held_session *held = held_by(slot);

@@ -37,8 +37,9 @@ local function pack(...)
     return { n = select("#", ...), ... }
 end
 
--- A session is { c, empty? }. `empty` stands for one of a store that is down, on a
--- route with session = "optional".
+-- A session is { c, state, watched }. The state is false (not read yet), "loaded",
+-- "stale" (what was read is older than what update saved), or "empty": the store is
+-- down, on a route with session = "optional".
 ---@class moonshine.Session
 local Session = {}
 
@@ -131,6 +132,15 @@ local function load(c, what)
     store_failed(handle)
 end
 
+local function reload(session, what)
+    local handle = session[1][1]
+    take_turn(handle, what)
+    if outcome(handle, C.moon_session_begin_load(handle, true)) ~= OK then
+        store_failed(handle)
+    end
+    session[2] = "loaded"
+end
+
 -- The handle, with the session read; nil for an empty one.
 local function ready(session, what)
     local c = session[1]
@@ -139,6 +149,8 @@ local function ready(session, what)
         dead(c)
     elseif not session[2] then
         session[2] = load(c, what) and "loaded" or "empty"
+    elseif session[2] == "stale" then
+        reload(session, what)
     end
     return session[2] == "loaded" and handle or nil
 end
@@ -325,11 +337,11 @@ end
 -- Tries until nobody else saved between reading and saving; nil when it is
 -- hopeless.
 local function try_update(session, fn)
+    local known = session[2] == "loaded"
     local handle = writable(session, "session:update")
     for try = 1, UPDATE_TRIES do
-        take_turn(handle, "session:update")
-        if outcome(handle, C.moon_session_begin_load(handle, true)) ~= OK then
-            store_failed(handle)
+        if known or try > 1 then
+            reload(session, "session:update")
         end
         local view = setmetatable({ handle = handle, changes = {} }, View)
         local results = run_still(fn, view)
@@ -338,9 +350,7 @@ local function try_update(session, fn)
         end
         local code = outcome(handle, begin_update(handle, view.changes))
         if code == OK then
-            if outcome(handle, C.moon_session_begin_load(handle, true)) ~= OK then
-                store_failed(handle)
-            end
+            session[2] = "stale"
             return results
         elseif code ~= EXISTS and code ~= NOT_FOUND then
             store_failed(handle)
@@ -443,7 +453,12 @@ function M.commit(c, session)
     if session[3] then
         warn_of_lost_changes(session)
     end
-    if session[2] ~= "loaded" then
+    if session[2] == "stale" then
+        if not C.moon_session_unsaved(handle) then
+            return set_cookie(c)
+        end
+        reload(session, "the session")
+    elseif session[2] ~= "loaded" then
         return
     end
     take_turn(handle, "the session")
