@@ -16,6 +16,7 @@ import subprocess
 import pytest
 
 from support.client import Client
+from support.crowd import APP as CROWD_APP, Crowd
 from support.driver import Driver
 from support.node import (BINARY, ROOT, Node, environment, eventually,
                           free_port)
@@ -424,6 +425,12 @@ def test_example_of_a_test_of_the_redis_client():
     space = {"Driver": Driver, "RedisServer": RedisServer}
     exec(block("tests/README.md", "python", "def test_pipeline"), space)
     space["test_pipeline"]()
+
+
+def test_example_of_a_crowd():
+    exec(block("tests/README.md", "python", "with RedisServer(append"),
+         {"Crowd": Crowd, "Node": Node, "RedisServer": RedisServer,
+          "APP": CROWD_APP})
 
 
 def test_coverage_by_hand(shell, tmp_path):

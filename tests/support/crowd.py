@@ -256,7 +256,10 @@ class Crowd:
         def enough():
             self.ok()
             return now() - before >= count or not self.thread.is_alive()
-        eventually(enough, f"{count} answers {status}: {self.statuses}", seconds)
+        try:
+            eventually(enough, f"{count} answers {status}", seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; {self.statuses}") from None
 
     def slowest(self):
         return max(max(some) for some in self.latencies.values())
