@@ -67,6 +67,7 @@ set(MOONSHINE_LUA_FILES
   moonshine/test/explain.lua
   moonshine/test/request.lua
   moonshine/test/same.lua
+  moonshine/test/session.lua
   moonshine/test/show.lua
   moonshine/test/spec.lua
   moonshine/timers.lua

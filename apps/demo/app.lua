@@ -55,6 +55,35 @@ app:get("/limited-cluster", moonshine.limit.token_bucket {
     rate = 1, per = "2s", burst = 3, scope = "cluster", name = "demo",
 }, function() return "one of three\n" end)
 
+-- What the core keeps of a browser. It begins when something is set, and two
+-- requests at the same time count as two.
+app:get("/counter", no_store, function(c)
+    local session = c:session()
+    local count, message, code = session:update(function(view)
+        local count = (view:get("count") or 0) + 1
+        view:set("count", count)
+        return count
+    end)
+    if not count then
+        c:fail(code, message)
+    end
+    return { count = count, user = session:get("user") }
+end)
+
+-- A new id for who comes in: whoever knew the old one is not let in with them.
+app:post("/login", function(c)
+    local user = c:bind({ user = "string(1..40)" }).user
+    local session = c:session()
+    session:renew()
+    session:subject(user)
+    session:set("user", user)
+    return { user = user }
+end)
+
+app:post("/logout", function(c)
+    c:session():destroy()
+end)
+
 -- Waits without holding up anybody else on this worker.
 app:get("/sleep", function(c)
     local ms = c:query_int("ms", { default = 100, min = 0, max = 10000 })

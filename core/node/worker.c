@@ -308,7 +308,7 @@ static bool has_store(const struct moon_worker *worker)
     struct moon_session_source *source =
         moon_generations_sessions(worker->generations);
     if (moon_shm_get32(stored) == 0 && source != NULL &&
-        (moon_session_source_down(source) == NULL ||
+        (moon_session_source_works(source) ||
          moon_clock_ms() - moon_shm_get(&worker->slot->started_ms) >
              STORE_WAIT_MS))
         moon_shm_set32(stored, 1);

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/random.h"
 #include "state/lmdb_store.h"
 #include "state/memcached_sessions.h"
 #include "state/memcached_url.h"
@@ -30,6 +31,7 @@ struct moon_session_source {
     uint64_t size_bytes;                     /* of an embedded one */
     struct touch *touches;
     uint32_t touch_count;
+    bool asked, works, told; /* see moon_session_source_works */
 };
 
 struct moon_session_stores {
@@ -83,7 +85,7 @@ enum moon_err moon_session_url_check(const char *urlz, struct moon_buf *error)
     if (err == MOON_OK)
         free(redis);
     else
-        moon_buf_addz(error, why);
+        moon_buf_printf(error, "session.url: %s", why);
     return err;
 }
 
@@ -279,17 +281,19 @@ static void on_touched(struct moon_session_op *op)
     free_touch(op->ctx, MOON_CONTAINER(op, struct touch, op));
 }
 
-void moon_session_source_touch(struct moon_session_source *source,
-                               const struct moon_session_key *key)
+/* Is it under way? `done` was called if not, unless memory is out. */
+static bool begin_touch(struct moon_session_source *source,
+                        const struct moon_session_key *key,
+                        moon_session_done *done)
 {
     struct moon_session_store *store = source->store;
     if (store == NULL || source->touch_count == TOUCHES_MAX)
-        return;
+        return false;
     struct touch *touch = calloc(1, sizeof(*touch));
     if (touch == NULL)
-        return;
+        return false;
     touch->key = *key;
-    touch->op.done = on_touched;
+    touch->op.done = done;
     touch->op.ctx = source;
     touch->op.deadline_ms = moon_clock_ms() + TOUCH_MS;
     touch->next = source->touches;
@@ -299,11 +303,45 @@ void moon_session_source_touch(struct moon_session_source *source,
     source->touches = touch;
     source->touch_count++;
     if (store->ops->touch(store, &touch->op, &touch->key,
-                          (int64_t)(moon_clock_wall() * 1000)) != MOON_EAGAIN)
-        free_touch(source, touch);
+                          (int64_t)(moon_clock_wall() * 1000)) == MOON_EAGAIN)
+        return true;
+    done(&touch->op);
+    return false;
+}
+
+void moon_session_source_touch(struct moon_session_source *source,
+                               const struct moon_session_key *key)
+{
+    (void)begin_touch(source, key, on_touched);
 }
 
 /* ---- what others may know ---- */
+
+static void on_asked(struct moon_session_op *op)
+{
+    struct moon_session_source *source = op->ctx;
+    source->asked = false;
+    source->works = op->err == MOON_OK || op->err == MOON_ENOT_FOUND;
+    if (!source->works && !source->told &&
+        moon_session_source_down(source) == NULL) {
+        source->told = true;
+        moon_log(MOON_LOG_WARN, "%s cannot keep sessions: %s", source->shownz,
+                 op->why[0] != '\0' ? op->why : moon_err_text(op->err));
+    }
+    on_touched(op);
+}
+
+bool moon_session_source_works(struct moon_session_source *source)
+{
+    if (source->works || is_embedded(source))
+        return true;
+    if (!source->asked && moon_session_source_down(source) == NULL) {
+        struct moon_session_key nobodys;
+        moon_random_bytes(nobodys.bytes, sizeof(nobodys.bytes));
+        source->asked = begin_touch(source, &nobodys, on_asked);
+    }
+    return source->works;
+}
 
 const char *moon_session_source_down(const struct moon_session_source *source)
 {

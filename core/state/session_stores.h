@@ -54,6 +54,10 @@ void moon_session_source_touch(struct moon_session_source *source,
 /* Why it cannot be asked, as far as known; NULL: it can, or it will be opened
  * when it is first asked. */
 const char *moon_session_source_down(const struct moon_session_source *source);
+/* Did it once do what it is asked to, as far as is known? Asks a server, with a
+ * session that does not exist, until it did: up is not enough, it may refuse
+ * the commands. What it refuses is logged once. */
+bool moon_session_source_works(struct moon_session_source *source);
 /* Its URL without a password. */
 const char *moon_session_source_urlz(const struct moon_session_source *source);
 

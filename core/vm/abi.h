@@ -161,6 +161,7 @@ void moon_job_free(moon_job *job);
 int moon_session_open(moon_slot *slot, const char *id, size_t len);
 int moon_session_begin_load(moon_slot *slot, bool again);
 int moon_session_begin_commit(moon_slot *slot);
+bool moon_session_unsaved(moon_slot *slot); /* would a commit save anything? */
 /* Saves these pairs (a value with ptr NULL removes) if nobody saved since the
  * session was read; -6 if somebody did. */
 int moon_session_begin_update(moon_slot *slot, const moon_bytes *names,
@@ -371,7 +372,7 @@ uint32_t moon_metrics_cell(uint32_t metric, const moon_bytes *values,
 void moon_metrics_count(double *cells, const double *buckets, uint32_t count,
                         double value);
 
-/* ---- tests: vm/vm_api_test.c, vm/travel.c ----
+/* ---- tests: vm/vm_api_test.c, vm/vm_api_test_session.c, vm/travel.c ----
  * For the probe and `moonshine test`; elsewhere they do nothing. */
 /* As enum moon_test_event of vm/vm_test.h. */
 void moon_test_report(int event, uint32_t number, const char *text, size_t len);
@@ -386,6 +387,16 @@ bool moon_test_log_at(uint32_t index, moon_bytes *level, moon_bytes *message,
                       uint32_t *fields);
 int moon_test_log_field(uint32_t index, uint32_t field, moon_bytes *name,
                         moon_bytes *value);
+/* A session with these fields ("d:name") in the store: 0 done, 1 wait: yield,
+ * then the outcome; negative: as in base/errcode.h. Then `out` is its id, or
+ * why there is none. */
+typedef struct moon_test_session moon_test_session;
+moon_test_session *moon_test_session_new(void); /* NULL: no store here */
+int moon_test_session_set(moon_test_session *made, const char *name, size_t len,
+                          const char *value, size_t value_len);
+int moon_test_session_save(moon_test_session *made);
+int moon_test_session_outcome(const moon_test_session *made, moon_bytes *out);
+void moon_test_session_free(moon_test_session *made);
 /* After a park with a timeout: when that is over, by moon_lua_clock. */
 void moon_travel_due_at(double clock);
 /* Moves the clock to when the first of the parked tasks is due and wakes it; or

@@ -1,6 +1,5 @@
 #include "vm/vm_api_session.h"
 
-#include "state/session.h"
 #include "state/session_stores.h"
 #include "vm/vm_api.h"
 #include "vm/vm_internal.h"
@@ -29,6 +28,16 @@ static int64_t or_never(uint64_t ms)
     return ms == MOON_CONFIG_NONE ? MOON_SESSION_NEVER : (int64_t)ms;
 }
 
+struct moon_session_settings moon_vm_session_settings(
+    const struct moon_config *config)
+{
+    return (struct moon_session_settings){
+        .idle_ms = or_never(config->session_idle_ms),
+        .absolute_ms = or_never(config->session_absolute_ms),
+        .budget_ms = BUDGET_MS,
+    };
+}
+
 int moon_session_open(moon_slot *slot, const char *id, size_t len)
 {
     struct moon_exchange *x = moon_slot_x(slot);
@@ -46,11 +55,8 @@ int moon_session_open(moon_slot *slot, const char *id, size_t len)
     struct moon_held_session *held = moon_arena_alloc(&x->arena, sizeof(*held));
     if (held == NULL)
         return MOON_ENOMEM;
-    const struct moon_session_settings settings = {
-        .idle_ms = or_never(options->config->session_idle_ms),
-        .absolute_ms = or_never(options->config->session_absolute_ms),
-        .budget_ms = BUDGET_MS,
-    };
+    const struct moon_session_settings settings =
+        moon_vm_session_settings(options->config);
     *held = (struct moon_held_session){0};
     moon_session_init(&held->session, store, &settings, &x->arena,
                       moon_str(id, len));
@@ -116,6 +122,12 @@ int moon_session_begin_commit(moon_slot *slot)
     return held == NULL ? MOON_ECLOSED
                         : wait_for(held, moon_session_commit(&held->session,
                                                              on_ready, held));
+}
+
+bool moon_session_unsaved(moon_slot *slot)
+{
+    const struct moon_held_session *held = held_by(slot);
+    return held != NULL && moon_session_is_dirty(&held->session);
 }
 
 bool moon_session_is_busy(moon_slot *slot)

@@ -6,7 +6,13 @@
 #ifndef MOON_VM_VM_API_SESSION_H
 #define MOON_VM_VM_API_SESSION_H
 
+#include "base/config.h"
 #include "http/exchange.h"
+#include "state/session.h"
+
+/* The times of sessions, and of what a request may ask of the store. */
+struct moon_session_settings moon_vm_session_settings(
+    const struct moon_config *config);
 
 /* The request is over: what is under way is cancelled, memory freed. */
 void moon_held_session_end(struct moon_exchange *x);

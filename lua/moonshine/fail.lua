@@ -64,7 +64,8 @@ local function build(c, kind, value, traceback)
 end
 
 local function write_log(err)
-    if err.status < 500 or err.kind == "disconnect" then
+    -- moonshine.session tells of its store.
+    if err.status < 500 or err.kind == "disconnect" or err.kind == "session" then
         log.debug("request refused: " .. err.message, { kind = err.kind, status = err.status })
         return
     end

@@ -28,6 +28,8 @@ local CLEAR, RENEW, END = 1, 2, 3
 local OK, TOO_BIG, NOT_FOUND, EXISTS, FULL = 0, -4, -5, -6, -13
 local UPDATE_FIELDS, UPDATE_TRIES, UPDATE_PAUSE = 256, 20, 0.008
 local RETRY_AFTER = { ["Retry-After"] = "1" }
+local TELL_EVERY = 10 -- seconds
+local told, untold = -math.huge, 0
 
 local M = {}
 
@@ -35,8 +37,9 @@ local function pack(...)
     return { n = select("#", ...), ... }
 end
 
--- A session is { c, empty? }. `empty` stands for one of a store that is down, on a
--- route with session = "optional".
+-- A session is { c, state, watched }. The state is false (not read yet), "loaded",
+-- "stale" (what was read is older than what update saved), or "empty": the store is
+-- down, on a route with session = "optional".
 ---@class moonshine.Session
 local Session = {}
 
@@ -45,9 +48,9 @@ local Session = {}
 local config = native.info().session
 
 -- __Host- binds a cookie to this host and to https; it allows no domain.
-local function cookie_name(c)
+local function cookie_name(scheme)
     local name = config.cookie_name ~= "" and config.cookie_name or "id"
-    if c:scheme() ~= "https" or config.cookie_secure == "off" or name:find("^__") then
+    if scheme ~= "https" or config.cookie_secure == "off" or name:find("^__") then
         return name
     end
     return (config.cookie_domain == "" and "__Host-" or "__Secure-") .. name
@@ -63,7 +66,7 @@ local function set_cookie(c)
         secure = config.cookie_secure == "on"
     end
     local id = what == 1 and ffi_string(out.ptr, out.len) or nil
-    c:set_cookie(cookie_name(c), id, {
+    c:set_cookie(cookie_name(c:scheme()), id, {
         max_age = what == 1 and number[0] >= 0 and number[0] or nil,
         domain = config.cookie_domain ~= "" and config.cookie_domain or nil,
         same_site = config.same_site, secure = secure,
@@ -77,9 +80,25 @@ local function why(handle)
     return (ffi_string(out.ptr, out.len))
 end
 
+-- A store that is down fails every request: the log says so now and then, and the
+-- client not why, which is nothing of his.
+local function tell(handle)
+    local now = C.moon_lua_clock()
+    if now - told < TELL_EVERY then
+        untold = untold + 1
+        return
+    end
+    log.warn("the session store does not answer: " .. why(handle),
+        { failures_before = untold > 0 and untold or nil })
+    told, untold = now, 0
+end
+
 local function store_failed(handle)
-    error(failure.new("session", 503, "the session store does not answer: " .. why(handle), nil,
-        RETRY_AFTER), 0)
+    tell(handle)
+    local failed = failure.new("session", 503, "the session store does not answer", nil,
+        RETRY_AFTER)
+    failed.expected = true
+    error(failed, 0)
 end
 
 -- Another task of this request may be at it.
@@ -107,10 +126,19 @@ local function load(c, what)
     end
     local info = c[8]
     if info and info.session == "optional" then
-        log.warn("the session store does not answer: " .. why(handle), {})
+        tell(handle)
         return false
     end
     store_failed(handle)
+end
+
+local function reload(session, what)
+    local handle = session[1][1]
+    take_turn(handle, what)
+    if outcome(handle, C.moon_session_begin_load(handle, true)) ~= OK then
+        store_failed(handle)
+    end
+    session[2] = "loaded"
 end
 
 -- The handle, with the session read; nil for an empty one.
@@ -121,6 +149,8 @@ local function ready(session, what)
         dead(c)
     elseif not session[2] then
         session[2] = load(c, what) and "loaded" or "empty"
+    elseif session[2] == "stale" then
+        reload(session, what)
     end
     return session[2] == "loaded" and handle or nil
 end
@@ -307,11 +337,11 @@ end
 -- Tries until nobody else saved between reading and saving; nil when it is
 -- hopeless.
 local function try_update(session, fn)
+    local known = session[2] == "loaded"
     local handle = writable(session, "session:update")
     for try = 1, UPDATE_TRIES do
-        take_turn(handle, "session:update")
-        if outcome(handle, C.moon_session_begin_load(handle, true)) ~= OK then
-            store_failed(handle)
+        if known or try > 1 then
+            reload(session, "session:update")
         end
         local view = setmetatable({ handle = handle, changes = {} }, View)
         local results = run_still(fn, view)
@@ -320,9 +350,7 @@ local function try_update(session, fn)
         end
         local code = outcome(handle, begin_update(handle, view.changes))
         if code == OK then
-            if outcome(handle, C.moon_session_begin_load(handle, true)) ~= OK then
-                store_failed(handle)
-            end
+            session[2] = "stale"
             return results
         elseif code ~= EXISTS and code ~= NOT_FOUND then
             store_failed(handle)
@@ -425,7 +453,12 @@ function M.commit(c, session)
     if session[3] then
         warn_of_lost_changes(session)
     end
-    if session[2] ~= "loaded" then
+    if session[2] == "stale" then
+        if not C.moon_session_unsaved(handle) then
+            return set_cookie(c)
+        end
+        reload(session, "the session")
+    elseif session[2] ~= "loaded" then
         return
     end
     take_turn(handle, "the session")
@@ -442,8 +475,11 @@ respond.commit_session = M.commit
 
 --- The id that the request sent, "" if it sent none.
 function M.id(c)
-    return c:cookie(cookie_name(c)) or ""
+    return c:cookie(cookie_name(c:scheme())) or ""
 end
+
+--- What its cookie is called.
+M.cookie_name = cookie_name
 
 local metatable = {
     __index = function(_, key)

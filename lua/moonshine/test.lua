@@ -26,7 +26,7 @@ local M = { client = client.new, advance = clock.advance }
 ---@field files? table<string, moonshine.test.File|moonshine.test.File[]> makes it multipart
 ---@field ip? string what c:ip() says
 ---@field scheme? "http"|"https" what c:scheme() says
----@field session? table
+---@field session? table<string, any> the request has a session with these values
 ---@field timeout? number|string for each wait of the connection; default 10 s
 
 ---@class moonshine.test.File

@@ -10,6 +10,60 @@ from support.specs import APP, run_spec, run_specs, sums
 
 # ---- the kit ----
 
+SESSIONS = """
+app:get("/me", function(c) return { user = c:session():get("user"), all = c:session():all() } end)
+app:post("/logout", function(c) c:session():destroy() end)
+app:post("/login", function(c)
+    c:session():renew()
+    c:session():set("user", c:body())
+end)
+app:check(function(t)
+    t.equal(t.request(app, "GET", "/me", { session = { user = "ann" } }):json().user, "ann")
+end)
+"""
+
+
+def test_a_request_may_have_a_session(tmp_path):
+    run_specs(tmp_path, {"app.lua": SESSIONS, "spec/a_spec.lua": """
+it("has what the option says", function()
+    local response = t.request(app, "GET", "/me", {
+        session = { user = "ann", cart = { 1, 2 }, n = 0.5 }, headers = { cookie = "a=b" } })
+    t.same(response:json(), { user = "ann", all = { user = "ann", cart = { 1, 2 }, n = 0.5 } })
+    t.same(response:cookies(), {})
+    t.same(t.request(app, "GET", "/me", { session = {} }):json(), { all = {} })
+    t.same(t.request(app, "GET", "/me"):json(), { all = {} })
+end)
+it("has one of its own each time", function()
+    local a = t.request(app, "POST", "/login", { session = { x = 1 }, body = "ann" })
+    local b = t.request(app, "POST", "/login", { session = { x = 1 }, body = "bob" })
+    assert(a:cookies().id.value ~= b:cookies().id.value)
+end)
+for _, scheme in ipairs { "http", "https" } do
+    it("stays a client's, over " .. scheme, function()
+        local client = t.client(app, { scheme = scheme })
+        local name = scheme == "http" and "id" or "__Host-id"
+        t.equal(client:get("/me", { session = { user = "ann" } }):json().user, "ann")
+        t.equal(client:get("/me"):json().user, "ann")
+        assert(#client:cookie(name) == 43)
+        client:post("/login", { body = "bob" })
+        t.equal(client:get("/me"):json().user, "bob")
+        client:post("/logout")
+        t.equal(client:cookie(name), nil)
+        t.equal(client:get("/me"):json().user, nil)
+    end)
+end
+it("ends in time", function()
+    local client = t.client(app)
+    client:get("/me", { session = { user = "ann" } })
+    t.advance("29m")
+    t.equal(client:get("/me"):json().user, "ann")
+    t.advance("31m")
+    t.equal(client:get("/me"):json().user, nil)
+end)
+"""})
+    done = command("check", tmp_path)
+    assert done.returncode == 0, done.stderr
+
 def test_a_client_keeps_cookies(tmp_path):
     run_specs(tmp_path, {"app.lua": """
 app:post("/login", function(c)

@@ -16,6 +16,7 @@ import subprocess
 import pytest
 
 from support.client import Client
+from support.crowd import APP as CROWD_APP, Crowd
 from support.driver import Driver
 from support.node import (BINARY, ROOT, Node, environment, eventually,
                           free_port)
@@ -127,7 +128,7 @@ def test_first_route_and_reload(shell, tmp_path):
     shell.env["MOONSHINE_LISTEN"] = shell.translate("127.0.0.1:8080")
     run = block("README.md", "sh", "build/release/core/moonshine run")
     node = shell.serve(run, 8080)
-    said = shell.run(block("README.md", "sh", "curl"))
+    said = shell.run(block("README.md", "sh", "curl http"))
     assert '{"hello":"moon"}' in said
     assert shell.get(8080, "/").text == "Hello, World!\n"
 
@@ -151,6 +152,27 @@ def test_first_route_and_reload(shell, tmp_path):
     assert shell.get(8080, "/").text == "Hello, Moon!\n"
     shell.run(stop)
     assert node.wait(30) == 0
+
+
+def test_sessions(shell):
+    shell.words["jar"] = str(shell.home / "jar")
+    shell.serve("moonshine run apps/demo --listen 127.0.0.1:8080", 8080)
+    said = shell.run(block("README.md", "sh", "curl -c"))
+    assert '{"count":1}{"count":2}' in said
+
+
+def test_sessions_of_two_nodes(shell):
+    shell.words["jar"] = str(shell.home / "jar")
+    text = block("README.md", "sh", "export MOONSHINE_SESSION_URL")
+    with RedisServer() as redis:
+        export, *lines = text.replace("6379", str(redis.port)).splitlines()
+        name, _, url = export.removeprefix("export ").partition("=")
+        shell.env[name] = url
+        for line, port in zip(lines[:2], (8081, 8082)):
+            shell.serve(line.removesuffix(" &"), port)
+        for number, line in enumerate(lines[2:], 1):
+            assert f'{{"count":{number}}}' in shell.run(line)
+        shell.end()
 
 
 def test_hello_is_ten_lines():
@@ -198,7 +220,7 @@ def test_while_you_write_one(tmp_path):
     try:
         shell.serve(block("apps/README.md", "sh", "moonshine run --dev"), 8080)
         said = shell.run(block("apps/README.md", "sh", "moonshine check shop"))
-        assert "ok: 11 routes" in said and "/users/:id<int>" in said
+        assert "ok: 14 routes" in said and "/users/:id<int>" in said
         source.write_text("app:get(" + code)
         eventually(lambda: "app.lua:" in shell.get(8080, "/hello").text)
         source.write_text(code.replace("Hello, World!", "saved"))
@@ -403,6 +425,12 @@ def test_example_of_a_test_of_the_redis_client():
     space = {"Driver": Driver, "RedisServer": RedisServer}
     exec(block("tests/README.md", "python", "def test_pipeline"), space)
     space["test_pipeline"]()
+
+
+def test_example_of_a_crowd():
+    exec(block("tests/README.md", "python", "with RedisServer(append"),
+         {"Crowd": Crowd, "Node": Node, "RedisServer": RedisServer,
+          "APP": CROWD_APP})
 
 
 def test_coverage_by_hand(shell, tmp_path):

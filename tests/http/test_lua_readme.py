@@ -51,14 +51,20 @@ def test_example(start, tmp_path, settings, views, source, requests):
         assert done.returncode == 0, done.stderr
         return
     node = start(source, settings=settings)
+    cookies = {}  # as a browser keeps them
     for line in requests.strip().splitlines():
         method, target, sent, status, want = re.fullmatch(
             r"(\S+) +(\S+) +(?:(\S+) +)??(\d{3})(?: (.*))?", line).groups()
         body = None if method in ("GET", "DELETE") else (sent or "").encode()
         kind = "application/json" if (sent or "").startswith("{") else \
             "application/x-www-form-urlencoded"
-        answer = node.request(method, target,
-                              {"Content-Type": kind} if sent else None, body)
+        headers = {"Content-Type": kind} if sent else {}
+        if cookies:
+            headers["Cookie"] = "; ".join(map("=".join, cookies.items()))
+        answer = node.request(method, target, headers, body)
+        for cookie in answer.all("Set-Cookie"):
+            name, value = cookie.split(";")[0].split("=", 1)
+            cookies[name] = value
         assert answer.status == int(status), line
         if want and want.startswith(("{", "[")):
             assert answer.json() == json.loads(want), line

@@ -21,6 +21,22 @@ app:get("/count", function(c)
         return view:get("n")
     end))
 end)
+app:get("/mix", function(c)
+    local session = c:session()
+    local function add(name)
+        return session:update(function(view)
+            view:set(name, (view:get(name) or 0) + 1)
+            return view:get(name)
+        end)
+    end
+    local seen = {}
+    if c:query("set") then session:set("before", "set") end
+    seen[1], seen[2] = add("n"), add("n")
+    if c:query("read") then seen[3] = session:get("n") end
+    if c:query("renew") then session:renew() end
+    if c:query("set") then session:set("after", "set") end
+    return seen
+end)
 app:get("/slow", function(c)
     local session = c:session()
     session:set("slow", true)
@@ -179,6 +195,23 @@ def test_no_update_is_lost(node):
         for browser in browsers:
             browser.client.close()
         assert first.ask("/count").text == str(8 * rounds + 2)
+
+
+@pytest.mark.parametrize("query", ["", "set=1", "read=1", "set=1&read=1",
+                                   "renew=1", "set=1&renew=1"])
+def test_updates_among_other_changes(node, query):
+    with Browser(node) as browser:
+        for start in (0, 2):  # a session that begins, and one that is there
+            answer = browser.ask(f"/mix?{query}")
+            want = [start + 1, start + 2]
+            want += [start + 2] if "read" in query else []
+            assert answer.json() == want
+            begins = start == 0 or "renew" in query
+            assert len(answer.all("Set-Cookie")) == begins
+            held = {"n": start + 2}
+            if "set" in query:
+                held.update(before="set", after="set")
+            assert browser.ask("/all").json() == held
 
 
 def test_login_and_logout(node):

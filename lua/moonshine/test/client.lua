@@ -2,6 +2,7 @@
 local cookies = require "moonshine.test.cookies"
 local fault = require "moonshine.fault"
 local request = require "moonshine.test.request"
+local session = require "moonshine.test.session"
 
 local M = {}
 
@@ -48,6 +49,16 @@ local function merge(client, options)
     return merged
 end
 
+-- A session that an option gives it is the client's from then on.
+local function keep_session(client, options, host)
+    local name, id = session.make(options.session, options.scheme)
+    if name then
+        client.jar:set(("%s=%s; Path=/%s"):format(name, id,
+            options.scheme == "https" and "; Secure" or ""), host, "/")
+    end
+    options.session = nil
+end
+
 --- Sends a request with the cookies that belong to it, and keeps those that the
 --- response sets. Redirects are not followed.
 ---@param method string
@@ -64,6 +75,9 @@ function Client:request(method, path, options)
         headers["Host"] = host
     end
     host = host:lower():gsub(":%d+$", "")
+    if options.session ~= nil then
+        keep_session(self, options, host)
+    end
     local place = path:match("^[^?]*")
     local pairs_of = {}
     for _, cookie in ipairs(self.jar:matching(host, place, options.scheme == "https")) do

@@ -165,9 +165,25 @@ local function check(app, method, path, options)
         fault.raise('request: the scheme must be "http" or "https"')
     elseif options.ip and not tostring(options.ip):find("^[%x:%.]+$") then
         fault.raise("request: the ip must be an address, not %q", tostring(options.ip))
-    elseif options.session ~= nil then
-        fault.raise("request: this version has no sessions, so no option 'session'")
     end
+end
+
+-- Options that have the cookie of the session that `options` asks for.
+local function with_session(options)
+    local name, id = require("moonshine.test.session").make(options.session, options.scheme)
+    local changed, headers = {}, {}
+    for key, value in pairs(options) do
+        changed[key] = value
+    end
+    for key, value in pairs(options.headers or {}) do
+        headers[key] = value
+    end
+    local key = M.find(headers, "Cookie") or "Cookie"
+    if name then
+        headers[key] = (headers[key] and headers[key] .. "; " or "") .. name .. "=" .. id
+    end
+    changed.headers = headers
+    return changed
 end
 
 -- ---- the response ----
@@ -267,6 +283,9 @@ end
 --- Sends a request to the process's own server; raises if no response comes.
 function M.send(app, method, path, options)
     check(app, method, path, options)
+    if options.session ~= nil then
+        options = with_session(options)
+    end
     local text = text_of(method, path, options)
     local sock = require("moonshine.tcp").new()
     sock:settimeout(options.timeout or "10s")
