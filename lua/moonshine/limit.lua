@@ -24,8 +24,7 @@ local result = ffi.new "moon_limit_result"
 ---@class moonshine.Limit
 local Limit = {}
 Limit.__index = function(_, key)
-    return Limit[key] or fault.raise("a limit has no '%s'%s", tostring(key),
-        fault.hint(key, { take = true, peek = true, reset = true }))
+    return Limit[key] or fault.unknown("a limit", key, { take = true, peek = true, reset = true })
 end
 
 --- Is this value a limit?
@@ -39,7 +38,7 @@ local known = fault.set "rate per burst key scope on_store_error name cost statu
 
 local function whole(value, least, what)
     if type(value) ~= "number" or value % 1 ~= 0 or value < least or value > 2 ^ 32 - 2 then
-        fault.raise("%s must be a whole number from %d, not %s", what, least, tostring(value))
+        fault.raise("%s must be a whole number from %d, not %s", what, least, fault.show(value))
     end
     return value
 end
@@ -58,13 +57,15 @@ local function read_key(key, what)
         return by.header, header
     end
     fault.raise('%s: key must be "ip", "all", "route", "header:NAME" or a function, not %s', what,
-        tostring(key))
+        fault.show(key))
 end
 
 local function make(kind, options)
     local what = "limit." .. kind
-    fault.want(options, "table", what .. ": the argument")
     fault.check_keys(options, known, what)
+    if options.scope ~= nil and options.scope ~= "node" then
+        fault.raise('%s: scope must be "node", not %s', what, fault.show(options.scope))
+    end
     local limit = {
         kind = kind, source = fault.where(2) or "?", number = false,
         rate = whole(options.rate, 1, what .. ": rate"),
@@ -83,10 +84,11 @@ local function make(kind, options)
     elseif limit.period <= 0 then
         fault.raise("%s: per must be more than 0", what)
     elseif type(limit.status) ~= "number" or limit.status < 400 or limit.status > 599 then
-        fault.raise("%s: status must be from 400 to 599, not %s", what, tostring(limit.status))
+        fault.raise("%s: status must be from 400 to 599, not %s", what, fault.show(limit.status))
     elseif limit.name and (type(limit.name) ~= "string" or #limit.name > 64
         or not limit.name:find("^[%w%-%._/:%*<> ]+$")) then
-        fault.raise("%s: name must be of letters, digits and -._/:*<>, at most 64 bytes", what)
+        fault.raise("%s: name must be of letters, digits, spaces and -._/:*<>, at most 64 bytes, "
+            .. "not %s", what, fault.show(limit.name))
     end
     M.made[#M.made + 1] = limit
     return setmetatable(limit, Limit)
@@ -229,7 +231,7 @@ local function check_use(limit, key, what)
     if not M.is(limit) then
         fault.raise("call it with a colon: limit:%s(key)", what)
     elseif not limit.number then
-        fault.raise("limit:%s: not while the app loads", what)
+        fault.raise("limit:%s: not while the app loads: in a handler, or in app:on_start", what)
     end
     local text = text_of(key, limit)
     return text or fault.raise("limit:%s: the key must be a string, not nil", what)
@@ -282,7 +284,7 @@ M.public = setmetatable({
     sliding_window = M.sliding_window,
 }, {
     __index = function(limits, key)
-        fault.raise("moonshine.limit has no '%s'%s", tostring(key), fault.hint(key, limits))
+        fault.unknown("moonshine.limit", key, limits)
     end,
 })
 

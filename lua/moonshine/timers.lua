@@ -18,8 +18,8 @@ local M = {}
 local LEASE, RENEW = 15, 5
 
 ---@class moonshine.Timer
-local Timer = {}
-Timer.__index = Timer
+local Timer = fault.close({}, "a timer")
+local metatable = { __index = Timer }
 
 local function is_over(timer)
     return timer.cancelled or C.moon_vm_stopping()
@@ -78,7 +78,7 @@ local function run_with(timer, token)
     timer.token = token
     local keeper = tasks.spawn(keep_lease, timer, token)
     tasks.protect(function()
-        timer.token = nil
+        timer.token = false
         timer.keeper.release(timer.name, token)
         if keeper then
             keeper:cancel()
@@ -178,16 +178,21 @@ function M.every(interval, fn, options)
     fault.check_keys(options, timer_options, "moonshine.every")
     local scope = options.scope or "node"
     if not scopes[scope] then
-        fault.raise("moonshine.every: no scope '%s'%s", tostring(scope), fault.hint(scope, scopes))
+        fault.raise('moonshine.every: scope must be "node" or "worker", not %s%s',
+            fault.show(scope), fault.hint(scope, scopes))
     elseif scope == "cluster" then
-        fault.raise('moonshine.every: scope = "cluster" needs a store shared by the nodes')
+        fault.raise('moonshine.every: scope = "cluster" needs a store shared by the nodes, which '
+            .. 'this version has not; "node" runs it once in each node')
+    elseif options.name ~= nil then
+        fault.want(options.name, "string", "moonshine.every: name")
     end
     local timer = setmetatable({
-        call = fn, interval = seconds, now = options.now, cancelled = false,
+        call = fn, interval = seconds, now = options.now or false, cancelled = false,
         name = name_of(options.name, fault.where(2) or "?"),
-        keeper = scope == "node" and lock.timers or nil,
+        keeper = scope == "node" and lock.timers,
         fn = scope == "node" and shared_loop or own_loop,
-    }, Timer)
+        number = false, token = false, next = false, since = false, args = false,
+    }, metatable)
     timer.args = { n = 1, timer }
     local function begin()
         timer.next, timer.since = C.moon_lua_clock(), C.moon_lua_now()
