@@ -135,11 +135,12 @@ function M.unknown(what, key, names, instead)
 end
 
 --- Makes every name that a table of methods does not have an error. An object of
---- theirs must have all its fields from the start.
-function M.close(methods, what)
+--- theirs must have all its fields from the start. `names`: those that the message
+--- may tell, where some are not for applications.
+function M.close(methods, what, names)
     return setmetatable(methods, {
         __index = function(_, key)
-            M.unknown(what, key, methods)
+            M.unknown(what, key, names or methods)
         end,
     })
 end

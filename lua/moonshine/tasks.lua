@@ -196,7 +196,7 @@ end
 -- ---- spawn ----
 
 ---@class moonshine.Task
-local Handle = fault.close({}, "a task")
+local Handle = fault.close({}, "a task", { wait = true, cancel = true })
 local metatable = { __index = Handle }
 
 local function check_self(handle, what)
@@ -230,6 +230,8 @@ end
 --- Waits for the task: true and what its function returned, or nil, message,
 --- code (504 when the time is over, 500 when it failed).
 ---@param timeout? number|string
+---@return boolean? ok
+---@return any ... What the function returned, or the message and the code.
 function Handle:wait(timeout)
     check_self(self, "wait")
     local seconds = timeout ~= nil and units.seconds(timeout, "wait: the timeout") or nil

@@ -18,7 +18,7 @@ local M = {}
 local LEASE, RENEW = 15, 5
 
 ---@class moonshine.Timer
-local Timer = fault.close({}, "a timer")
+local Timer = fault.close({}, "a timer", { cancel = true })
 local metatable = { __index = Timer }
 
 local function is_over(timer)
