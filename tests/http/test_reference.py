@@ -176,6 +176,26 @@ def test_annotations_fit_the_code(surface):
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.parametrize("page", sorted(
+    path.name for path in (ROOT / "lua").glob("*.md")))
+def test_pages_name_only_what_there_is(surface, page):
+    known = {f"{entry['owner']}.{entry['name']}" for entry in surface} | {
+        # Not functions.
+        "moonshine.dev", "moonshine.version", "moonshine.json.null",
+        "moonshine.test"}
+    modules = {entry["owner"] for entry in surface}
+    text = (ROOT / "lua" / page).read_text()
+    if page != "README.md":  # task, theirs, ours
+        text = re.sub(r"^\|[^|\n]*\|[^|\n]*\|", "", text, flags=re.M)
+    # `c` is a request, `app` an app, in all of them.
+    found = {f"{owner}.{name}" for owner, name in re.findall(
+        r"(?<![\w.:])(app|c):(\w+)\(", text)}
+    found |= set(re.findall(r"(?<![\w./])(moonshine(?:\.[a-z]\w*)+)", text))
+    unknown = found - known - modules
+    assert len(found) > 20
+    assert not unknown
+
+
 def used_in():
     """All that calls the API and is run by a test."""
     files = [path for pattern in ("tests/**/*.py", "tests/**/*.lua",
