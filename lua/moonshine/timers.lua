@@ -18,8 +18,8 @@ local M = {}
 local LEASE, RENEW = 15, 5
 
 ---@class moonshine.Timer
-local Timer = fault.close({}, "a timer", { cancel = true })
-local metatable = { __index = Timer }
+local Timer = {}
+Timer.__index = Timer
 
 local function is_over(timer)
     return timer.cancelled or C.moon_vm_stopping()
@@ -78,7 +78,7 @@ local function run_with(timer, token)
     timer.token = token
     local keeper = tasks.spawn(keep_lease, timer, token)
     tasks.protect(function()
-        timer.token = false
+        timer.token = nil
         timer.keeper.release(timer.name, token)
         if keeper then
             keeper:cancel()
@@ -148,14 +148,14 @@ local named = {}
 
 -- Its own name must be its alone; timers of one line get numbers.
 local function name_of(name, place)
-    if not name then
+    if name == nil then
         local number = 1
         name = place
         while named[name] do
             number = number + 1
             name = place .. " #" .. number
         end
-    elseif named[name] then
+    elseif named[fault.want(name, "string", "moonshine.every: name")] then
         fault.raise("moonshine.every: the name '%s' is taken by the timer at %s", name, named[name])
     end
     named[name] = place
@@ -181,18 +181,14 @@ function M.every(interval, fn, options)
         fault.raise('moonshine.every: scope must be "node" or "worker", not %s%s',
             fault.show(scope), fault.hint(scope, scopes))
     elseif scope == "cluster" then
-        fault.raise('moonshine.every: scope = "cluster" needs a store shared by the nodes, which '
-            .. 'this version has not; "node" runs it once in each node')
-    elseif options.name ~= nil then
-        fault.want(options.name, "string", "moonshine.every: name")
+        fault.raise('moonshine.every: scope = "cluster" needs a store shared by the nodes')
     end
     local timer = setmetatable({
-        call = fn, interval = seconds, now = options.now or false, cancelled = false,
+        call = fn, interval = seconds, now = options.now, cancelled = false,
         name = name_of(options.name, fault.where(2) or "?"),
-        keeper = scope == "node" and lock.timers,
+        keeper = scope == "node" and lock.timers or nil,
         fn = scope == "node" and shared_loop or own_loop,
-        number = false, token = false, next = false, since = false, args = false,
-    }, metatable)
+    }, Timer)
     timer.args = { n = 1, timer }
     local function begin()
         timer.next, timer.since = C.moon_lua_clock(), C.moon_lua_now()
