@@ -35,11 +35,11 @@ local app_options = fault.set "trailing_slash generation_header"
 ---@return moonshine.App
 function M.new(options)
     options = options or {}
-    fault.want(options, "table", "moonshine.app: the argument")
     fault.check_keys(options, app_options, "moonshine.app")
     local slash = options.trailing_slash or "redirect"
     if slash ~= "redirect" and slash ~= "strict" then
-        fault.raise('trailing_slash must be "redirect" or "strict"')
+        fault.raise('moonshine.app: trailing_slash must be "redirect" or "strict", not %s',
+            fault.show(slash))
     end
     local app = {
         scopes = {}, routes = {}, starts = {}, stops = {}, checks = {},
@@ -61,26 +61,26 @@ end
 --- Shapes every failure that reached Lua and has no app:on of its status.
 ---@param fn fun(c: moonshine.Context, err: table): any, integer?
 function App:on_error(fn)
-    self.shaper = fault.want(fn, "function", "on_error: the argument")
+    self.shaper = fault.want(fn, "function", "app:on_error: the argument")
 end
 
 --- Runs before the code goes live, in every worker; may wait; an error keeps the
 --- old code.
 ---@param fn fun()
 function App:on_start(fn)
-    table.insert(self.starts, fault.want(fn, "function", "on_start: the argument"))
+    table.insert(self.starts, fault.want(fn, "function", "app:on_start: the argument"))
 end
 
 --- Runs when this code is replaced or the worker stops.
 ---@param fn fun()
 function App:on_stop(fn)
-    table.insert(self.stops, fault.want(fn, "function", "on_stop: the argument"))
+    table.insert(self.stops, fault.want(fn, "function", "app:on_stop: the argument"))
 end
 
 --- Runs before a reload is accepted, after on_start; an error keeps the old code.
 ---@param fn fun(t: table)
 function App:check(fn)
-    table.insert(self.checks, fault.want(fn, "function", "check: the argument"))
+    table.insert(self.checks, fault.want(fn, "function", "app:check: the argument"))
 end
 
 return M

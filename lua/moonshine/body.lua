@@ -63,9 +63,10 @@ function BodyFile:read(max)
     return text ~= "" and text or nil
 end
 
---- Goes to an offset from the start.
----@param offset integer
+--- Goes to an offset from the start; one behind the end is the end.
+---@param offset integer Bytes.
 function BodyFile:seek(offset)
+    fault.want(offset, "number", "seek: the offset")
     self.at = math.max(0, math.min(offset, self.size))
 end
 

@@ -16,8 +16,8 @@ local json = native.json
 local FLIGHT, WAIT_MIN, WAIT_MAX = 10, 0.002, 0.05
 
 ---@class moonshine.Cache
-local Cache = {}
-Cache.__index = Cache
+local Cache = fault.close({}, "a cache")
+local metatable = { __index = Cache }
 
 -- An entry is "until when it is fresh:JSON".
 local function read(cache, key)
@@ -79,7 +79,7 @@ end
 function Cache:fetch(key, fn)
     fault.want(fn, "function", "cache:fetch: the second argument")
     if type(key) ~= "string" and type(key) ~= "number" then
-        fault.raise("cache:fetch: the key must be a string, not a %s", type(key))
+        fault.raise("cache:fetch: the key must be a string, not %s", fault.kind(key))
     end
     local pause = WAIT_MIN
     while true do
@@ -116,7 +116,6 @@ local known = fault.set "ttl stale"
 ---@param options {ttl: number|string, stale?: number|string} Fresh for ttl, then stale.
 ---@return moonshine.Cache
 function M.new(name, options)
-    fault.want(options, "table", "moonshine.cache: the second argument")
     fault.check_keys(options, known, "moonshine.cache")
     local ttl = units.seconds(options.ttl, "moonshine.cache: ttl")
     if ttl <= 0 then
@@ -125,7 +124,7 @@ function M.new(name, options)
     return setmetatable({
         name = name, dict = shared.open(name), ttl = ttl,
         stale = units.seconds(options.stale or 0, "moonshine.cache: stale"),
-    }, Cache)
+    }, metatable)
 end
 
 return M

@@ -120,7 +120,7 @@ function Context:log(level, message, fields)
     if not self[1] then
         dead(self)
     end
-    require("moonshine.log").write(level, message, fields)
+    require("moonshine.log")._write(level, message, fields)
 end
 
 -- ---- the response that methods set ----

@@ -129,7 +129,7 @@ local finish = respond.finish
 function respond.finish(c, body, status, headers)
     local ok, text, level = pcall(hint_about, c, body, status)
     if ok and text then
-        log.write(level or "warn", "hint: " .. text)
+        log._write(level or "warn", "hint: " .. text)
     end
     return finish(c, body, status, headers)
 end

@@ -116,6 +116,55 @@ function M.hint(name, names, instead)
     return instead and ": " .. instead or ""
 end
 
+-- More names than this are not listed.
+local LIST_MAX = 12
+
+--- Raises: `what` ("a task") has nothing of that name. Says what looks like it, or
+--- else what there is.
+function M.unknown(what, key, names, instead)
+    local hint = M.hint(key, names, instead)
+    if hint == "" then
+        local list = {}
+        for name in pairs(names) do
+            list[#list + 1] = type(name) == "string" and name:sub(1, 1) ~= "_" and name or nil
+        end
+        table.sort(list)
+        hint = #list <= LIST_MAX and "; it has " .. table.concat(list, ", ") or ""
+    end
+    M.raise("%s has no '%s'%s", what, tostring(key), hint)
+end
+
+--- Makes every name that a table of methods does not have an error. An object of
+--- theirs must have all its fields from the start. `names`: those that the message
+--- may tell, where some are not for applications.
+function M.close(methods, what, names)
+    return setmetatable(methods, {
+        __index = function(_, key)
+            M.unknown(what, key, names or methods)
+        end,
+    })
+end
+
+--- "nil" or "a number": what a value is.
+function M.kind(value)
+    return value == nil and "nil" or "a " .. type(value)
+end
+
+local SHOWN_MAX = 60
+
+--- A value that is wrong, in a message: text in quotes, numbers and booleans as they
+--- are, of all others what they are.
+function M.show(value)
+    local kind = type(value)
+    if kind == "string" then
+        local text = #value > SHOWN_MAX and value:sub(1, SHOWN_MAX) .. "..." or value
+        return '"' .. text:gsub("%c", "?") .. '"'
+    elseif kind == "number" or kind == "boolean" then
+        return tostring(value)
+    end
+    return M.kind(value)
+end
+
 local function check_keys_from(key, options, known, what)
     if key == nil then
         return
@@ -125,16 +174,19 @@ local function check_keys_from(key, options, known, what)
     return check_keys_from(next(options, key), options, known, what)
 end
 
---- Raises unless every key of `options` is one of `known`. Without a loop, which
---- would be compiled first, and then keep what calls this from being.
+--- Raises unless `options` is a table and every key of it is one of `known`. Without
+--- a loop, which would be compiled first, and then keep what calls this from being.
 function M.check_keys(options, known, what)
+    if type(options) ~= "table" then
+        M.raise("%s: the options must be a table, not %s", what, M.kind(options))
+    end
     return check_keys_from(next(options), options, known, what)
 end
 
 --- Raises unless `value` has the type.
 function M.want(value, wanted, what)
     if type(value) ~= wanted then
-        M.raise("%s must be a %s, not %s", what, wanted, type(value))
+        M.raise("%s must be a %s, not %s", what, wanted, M.kind(value))
     end
     return value
 end

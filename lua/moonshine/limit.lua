@@ -27,8 +27,7 @@ local result = ffi.new "moon_limit_result"
 ---@class moonshine.Limit
 local Limit = {}
 Limit.__index = function(_, key)
-    return Limit[key] or fault.raise("a limit has no '%s'%s", tostring(key),
-        fault.hint(key, { take = true, peek = true, reset = true }))
+    return Limit[key] or fault.unknown("a limit", key, { take = true, peek = true, reset = true })
 end
 
 --- Is this value a limit?
@@ -43,7 +42,7 @@ local known_concurrency = fault.set "max lease key scope on_store_error name sta
 
 local function whole(value, least, what)
     if type(value) ~= "number" or value % 1 ~= 0 or value < least or value > 2 ^ 32 - 2 then
-        fault.raise("%s must be a whole number from %d, not %s", what, least, tostring(value))
+        fault.raise("%s must be a whole number from %d, not %s", what, least, fault.show(value))
     end
     return value
 end
@@ -62,7 +61,7 @@ local function read_key(key, what)
         return by.header, header
     end
     fault.raise('%s: key must be "ip", "all", "route", "header:NAME" or a function, not %s', what,
-        tostring(key))
+        fault.show(key))
 end
 
 -- How much may pass.
@@ -94,10 +93,11 @@ end
 local function read_scope(limit, options, what)
     local scope, on_error = options.scope or "node", options.on_store_error
     if scope ~= "node" and scope ~= "cluster" then
-        fault.raise('%s: scope must be "node" or "cluster", not %s', what, tostring(scope))
+        fault.raise('%s: scope must be "node" or "cluster", not %s', what,
+            fault.show(scope))
     elseif on_error ~= nil and not store_errors[on_error] then
         fault.raise('%s: on_store_error must be "local", "open" or "closed", not %s', what,
-            tostring(on_error))
+            fault.show(on_error))
     elseif on_error and scope == "node" then
         fault.raise('%s: on_store_error is for scope = "cluster"', what)
     end
@@ -107,7 +107,6 @@ end
 
 local function make(kind, options)
     local what = "limit." .. kind
-    fault.want(options, "table", what .. ": the argument")
     fault.check_keys(options, kind == "concurrency" and known_concurrency or known, what)
     local limit = {
         kind = kind, source = fault.where(2) or "?", number = false,
@@ -124,10 +123,11 @@ local function make(kind, options)
     limit.by, limit.header, limit.key_of = read_key(options.key, what)
     limit.key_of = limit.key_of or false
     if type(limit.status) ~= "number" or limit.status < 400 or limit.status > 599 then
-        fault.raise("%s: status must be from 400 to 599, not %s", what, tostring(limit.status))
+        fault.raise("%s: status must be from 400 to 599, not %s", what, fault.show(limit.status))
     elseif limit.name and (type(limit.name) ~= "string" or #limit.name > 64
         or not limit.name:find("^[%w%-%._/:%*<> ]+$")) then
-        fault.raise("%s: name must be of letters, digits and -._/:*<>, at most 64 bytes", what)
+        fault.raise("%s: name must be of letters, digits, spaces and -._/:*<>, at most 64 bytes, "
+            .. "not %s", what, fault.show(limit.name))
     end
     M.made[#M.made + 1] = limit
     return setmetatable(limit, Limit)
@@ -321,7 +321,7 @@ local function check_use(limit, key, what)
     if not M.is(limit) then
         fault.raise("call it with a colon: limit:%s(key)", what)
     elseif not limit.number then
-        fault.raise("limit:%s: not while the app loads", what)
+        fault.raise("limit:%s: not while the app loads: in a handler, or in app:on_start", what)
     end
     if limit.cluster and what ~= "reset" then
         wait.check("limit:" .. what)
@@ -393,7 +393,7 @@ M.public = setmetatable({
     sliding_window = M.sliding_window, concurrency = M.concurrency,
 }, {
     __index = function(limits, key)
-        fault.raise("moonshine.limit has no '%s'%s", tostring(key), fault.hint(key, limits))
+        fault.unknown("moonshine.limit", key, limits)
     end,
 })
 

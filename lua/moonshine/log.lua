@@ -37,7 +37,7 @@ local function sorted(fields)
 end
 
 --- Writes one line. `level` is a name of `levels`.
-function M.write(level, message, fields)
+function M._write(level, message, fields)
     local number = levels[level]
     if not number then
         fault.raise("unknown log level '%s'%s", tostring(level), fault.hint(level, levels))
@@ -59,25 +59,25 @@ end
 ---@param message any
 ---@param fields? table<string, any>
 function M.debug(message, fields)
-    M.write("debug", message, fields)
+    M._write("debug", message, fields)
 end
 
 ---@param message any
 ---@param fields? table<string, any>
 function M.info(message, fields)
-    M.write("info", message, fields)
+    M._write("info", message, fields)
 end
 
 ---@param message any
 ---@param fields? table<string, any>
 function M.warn(message, fields)
-    M.write("warn", message, fields)
+    M._write("warn", message, fields)
 end
 
 ---@param message any
 ---@param fields? table<string, any>
 function M.error(message, fields)
-    M.write("error", message, fields)
+    M._write("error", message, fields)
 end
 
 return M

@@ -57,11 +57,10 @@ local function middleware_of(value, what)
                 :format(value)
         elseif value == nil then
             why = ": is it defined above this line, and given without ()?"
-        elseif is_options(value) then
-            why = ": options come behind the handler"
+        elseif type(value) == "table" then
+            why = ": options come behind the handler; an object needs a metatable with __call"
         end
-        fault.raise("%s must be a function(c, proceed), not %s%s", what,
-            value == nil and "nil" or "a " .. type(value), why)
+        fault.raise("%s must be a function(c, proceed), not %s%s", what, fault.kind(value), why)
     end
     local entry = { name = naming.describe(value), place = naming.place(value), object = value }
     entry.fn = type(value) == "function" and value or function(c, proceed)
@@ -118,11 +117,11 @@ end
 
 local function check_pattern(pattern)
     if type(pattern) ~= "string" then
-        fault.raise("the path must be a string, not a %s", type(pattern))
+        fault.raise("the path must be a string, not %s", fault.kind(pattern))
     elseif pattern:sub(1, 1) ~= "/" then
         fault.raise('the path "%s" must start with /: "/%s"', pattern, pattern)
     elseif pattern:sub(1, 3) == "/-/" then
-        fault.raise("paths under /-/ belong to the server")
+        fault.raise('the path "%s" is taken: those under /-/ belong to the server', pattern)
     end
     -- Of other frameworks; no path has such a segment.
     local given, name = pattern:match("/([{<]([%a_][%w_]*)[^/]*[}>])%f[/%z]")
@@ -178,26 +177,29 @@ local function read_options(options)
     fault.check_keys(options, route_options, "a route")
     local read = {}
     if options.name ~= nil then
-        read.name = fault.want(options.name, "string", "name")
+        read.name = fault.want(options.name, "string", "a route: name")
     end
     if options.timeout ~= nil then
-        read.timeout_ms = units.milliseconds(options.timeout, "timeout")
+        read.timeout_ms = units.milliseconds(options.timeout, "a route: timeout")
     end
     if options.stream_timeout ~= nil then
-        read.stream_timeout_ms = units.milliseconds(options.stream_timeout, "stream_timeout")
+        read.stream_timeout_ms = units.milliseconds(options.stream_timeout,
+            "a route: stream_timeout")
     end
     if options.cpu_limit ~= nil then
-        read.cpu_limit_ms = units.milliseconds(options.cpu_limit, "cpu_limit")
+        read.cpu_limit_ms = units.milliseconds(options.cpu_limit, "a route: cpu_limit")
     end
     if options.body_limit ~= nil then
-        read.body_limit = units.bytes(options.body_limit, "body_limit")
+        read.body_limit = units.bytes(options.body_limit, "a route: body_limit")
     end
     if options.body ~= nil then
         read.body_mode = body_modes[options.body]
-            or fault.raise('body must be "buffer", "file" or "stream"')
+            or fault.raise('a route: body must be "buffer", "file" or "stream", not %s',
+                fault.show(options.body))
     end
     if options.session ~= nil and not session_modes[options.session] then
-        fault.raise('session must be "auto", "required" or "optional"')
+        fault.raise('a route: session must be "auto", "required" or "optional", not %s',
+            fault.show(options.session))
     end
     if options.quarantine ~= nil then
         read_quarantine(options.quarantine, read)
@@ -217,7 +219,7 @@ local function add_route(scope, names, any, path, ...)
     end
     if count == 0 or not is_callable(args[count]) then
         fault.raise("%s takes a handler function, not %s%s", path and tostring(path) or "a route",
-            args[count] == nil and "nil" or "a " .. type(args[count]), handler_hint(args[count]))
+            fault.kind(args[count]), handler_hint(args[count]))
     end
     if path ~= "" or scope.prefix == "" then
         check_pattern(path)
@@ -266,7 +268,8 @@ function Scope:route(names, path, ...)
     for i, name in ipairs(names) do
         name = tostring(name):upper()
         if not known_methods[name] then
-            fault.raise("unknown method '%s'%s", name, fault.hint(name, known_methods))
+            fault.raise("route(): there is no method '%s'%s; app:any(path, handler) takes others, "
+                .. "too", name, fault.hint(name, known_methods))
         end
         list[i] = name
     end
@@ -295,12 +298,13 @@ function Scope:static(prefix, dir, options)
         source = fault.where(2),
         chain = {},
         dir = dir,
-        index = options.index or "index.html",
-        fallback = options.fallback,
+        index = fault.want(options.index or "index.html", "string", "static(): index"),
+        fallback = options.fallback
+            and fault.want(options.fallback, "string", "static(): fallback"),
         immutable = options.immutable and true or nil,
     }
     if options.max_age ~= nil then
-        route.max_age = math.floor(units.seconds(options.max_age, "max_age"))
+        route.max_age = math.floor(units.seconds(options.max_age, "static(): max_age"))
     elseif options.immutable then
         route.max_age = 365 * 86400
     end
@@ -327,7 +331,8 @@ function Scope:group(prefix, ...)
     if count > 0 then
         local body = select(count, ...)
         if type(body) ~= "function" then
-            fault.raise("group(): the last argument must be a function that gets the group")
+            fault.raise("group(): the last argument must be a function that gets the group, not "
+                .. "%s: group(%q, middleware, function(group) ... end)", fault.kind(body), prefix)
         end
         body(group)
     end
@@ -341,7 +346,7 @@ function Scope:on(status, how)
     check_open(self, "on(status, function(c, err) ... end)")
     if type(status) ~= "number" or status < 400 or status > 599 then
         fault.raise("on(): the status must be a number from 400 to 599, not %s",
-            type(status) == "string" and ("%q"):format(status) or tostring(status))
+            fault.show(status))
     end
     local hook = { source = fault.where(2) }
     if type(how) == "function" then
@@ -349,9 +354,14 @@ function Scope:on(status, how)
     elseif type(how) == "string" then
         hook.body, hook.mime = how, "text/plain; charset=utf-8"
     elseif type(how) == "table" then
-        hook.body, hook.mime = require("moonshine.json").encode(how), "application/json"
+        local ok, text = pcall(require("moonshine.json").encode, how)
+        if not ok then
+            fault.raise("on(): the table is no JSON: %s", text)
+        end
+        hook.body, hook.mime = text, "application/json"
     else
-        fault.raise("on(): the second argument must be a function, a table or a string")
+        fault.raise("on(): the second argument must be a function, a table or a string, not %s",
+            fault.kind(how))
     end
     self.hooks[status] = hook
 end

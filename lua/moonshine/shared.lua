@@ -22,7 +22,7 @@ local function key_of(key, what)
     if type(key) == "number" then
         return tostring(key)
     elseif type(key) ~= "string" then
-        fault.raise("%s: the key must be a string, not a %s", what, type(key))
+        fault.raise("%s: the key must be a string, not %s", what, fault.kind(key))
     end
     return key
 end
@@ -144,8 +144,7 @@ end
 
 local metatable = {
     __index = function(_, key)
-        return Shared[key] or fault.raise("a shared dictionary has no '%s'%s", tostring(key),
-            fault.hint(key, Shared))
+        return Shared[key] or fault.unknown("a shared dictionary", key, Shared)
     end,
     __newindex = function(_, key)
         fault.raise("shared.%s cannot be assigned: use set(%q, value)", tostring(key),
@@ -175,8 +174,10 @@ function M.open(name)
     local sizes = native.info().shared
     local bytes = sizes[name]
     if not bytes then
-        fault.raise("moonshine.shared: there is no '%s'%s; declare it in config.lua: "
-            .. 'shared = { %s = "1m" }', name, fault.hint(name, sizes), name)
+        local hint = fault.hint(name, sizes)
+        fault.raise("moonshine.shared: there is no '%s'%s %s it in config.lua: "
+            .. 'shared = { %s = "1m" }', name, hint == "" and ";" or hint,
+            hint == "" and "declare" or "Or declare", name)
     end
     return open(name, bytes)
 end

@@ -4,15 +4,23 @@ local units = require "moonshine.units"
 
 local M = {}
 
+-- A text that becomes the value of a header.
+local function value_of(value, what)
+    if fault.want(value, "string", what):find("[%z\1-\31\127]") then
+        fault.raise("%s must not have line breaks or other control characters", what)
+    end
+    return value
+end
+
 local function list_of(value, what)
     if value == nil then
         return nil
     elseif type(value) == "string" then
-        return { value }
+        return { value_of(value, what) }
     end
     fault.want(value, "table", what)
     for _, item in ipairs(value) do
-        fault.want(item, "string", "each of " .. what)
+        value_of(item, "each of " .. what)
     end
     return value
 end
@@ -21,7 +29,12 @@ local function switchable(options, known, what)
     if options == false then
         return { off = true }
     end
-    options = options == nil and {} or fault.want(options, "table", what)
+    if options == nil then
+        return {}
+    elseif type(options) ~= "table" then
+        fault.raise("%s takes a table of options, or false, which turns it off; not %s", what,
+            fault.show(options))
+    end
     fault.check_keys(options, known, what)
     return options
 end
@@ -30,7 +43,6 @@ local cors_options = fault.set "origins methods headers credentials max_age skip
 
 --- app:cors
 function M.cors(options)
-    fault.want(options, "table", "cors")
     fault.check_keys(options, cors_options, "cors")
     local origins = list_of(options.origins, "cors: origins")
     if not origins or #origins == 0 then
@@ -60,7 +72,7 @@ end
 
 local security_options = fault.set "csp hsts frame skip"
 
-local function header_of(value, default, on)
+local function header_of(value, default, on, what)
     if value == nil then
         return default
     elseif value == false then
@@ -68,7 +80,7 @@ local function header_of(value, default, on)
     elseif value == true then
         return on
     end
-    return fault.want(value, "string", "a security header")
+    return value_of(value, "security_headers: " .. what)
 end
 
 --- app:security_headers
@@ -79,9 +91,9 @@ function M.security_headers(options)
         hsts = "max-age=" .. hsts
     end
     return {
-        csp = header_of(options.csp, nil, "default-src 'self'"),
-        hsts = header_of(hsts, nil, "max-age=31536000; includeSubDomains"),
-        frame = header_of(options.frame, "SAMEORIGIN", "SAMEORIGIN"),
+        csp = header_of(options.csp, nil, "default-src 'self'", "csp"),
+        hsts = header_of(hsts, nil, "max-age=31536000; includeSubDomains", "hsts"),
+        frame = header_of(options.frame, "SAMEORIGIN", "SAMEORIGIN", "frame"),
         skip = list_of(options.skip, "security_headers: skip"),
     }
 end
@@ -99,9 +111,13 @@ local id_options = fault.set "off header skip"
 --- app:request_id
 function M.request_id(options)
     options = switchable(options, id_options, "request_id")
+    local header = options.header or "X-Request-Id"
+    if type(header) ~= "string" or not header:find("^[%w!#$%%&'*+.^_`|~-]+$") then
+        fault.raise("request_id: header must be the name of a header, not %s", fault.show(header))
+    end
     return {
         off = options.off,
-        header = options.header or "X-Request-Id",
+        header = header,
         skip = list_of(options.skip, "request_id: skip"),
     }
 end

@@ -23,7 +23,7 @@ end
 --- Suspends the task for a while; 0 lets others run.
 ---@param duration number|string
 function M.sleep(duration)
-    local seconds = units.seconds(duration, "moonshine.sleep: the duration")
+    local seconds = units.seconds(duration, "moonshine.sleep: the time")
     wait.check("moonshine.sleep")
     local deadline = C.moon_lua_clock() + seconds
     -- Whoever waited for this task earlier may wake it in between.
@@ -196,8 +196,14 @@ end
 -- ---- spawn ----
 
 ---@class moonshine.Task
-local Handle = {}
-Handle.__index = Handle
+local Handle = fault.close({}, "a task", { wait = true, cancel = true })
+local metatable = { __index = Handle }
+
+local function check_self(handle, what)
+    if getmetatable(handle) ~= metatable then
+        fault.raise("%s: call it with a colon: task:%s()", what, what)
+    end
+end
 
 function Handle:finished(results)
     self.results = results
@@ -224,7 +230,10 @@ end
 --- Waits for the task: true and what its function returned, or nil, message,
 --- code (504 when the time is over, 500 when it failed).
 ---@param timeout? number|string
+---@return boolean? ok
+---@return any ... What the function returned, or the message and the code.
 function Handle:wait(timeout)
+    check_self(self, "wait")
     local seconds = timeout ~= nil and units.seconds(timeout, "wait: the timeout") or nil
     wait.check("wait")
     local deadline = seconds and C.moon_lua_clock() + seconds
@@ -246,6 +255,7 @@ end
 
 --- Ends the task.
 function Handle:cancel()
+    check_self(self, "cancel")
     if not self.done and self.number then
         C.moon_task_cancel(self.number)
     end
@@ -260,7 +270,10 @@ end
 ---@return integer?
 function M.spawn(fn, ...)
     fault.want(fn, "function", "moonshine.spawn: the first argument")
-    local handle = setmetatable({ fn = fn, args = pack(...), done = false, waiters = {} }, Handle)
+    local handle = setmetatable({
+        fn = fn, args = pack(...), done = false, waiters = {}, number = false, results = false,
+        failure = false,
+    }, metatable)
     if C.moon_task_no_yield() ~= nil then
         table.insert(M.recorded, function()
             if not M.start(handle, false) then

@@ -17,15 +17,15 @@ local KEEP_SECONDS, KEEP_MAX = 60, 30
 
 --- A socket is a table with its handle in place 1.
 ---@class moonshine.tcp.Socket
-local Socket = {}
-Socket.__index = Socket
+local Socket = fault.close({}, "a socket")
+local metatable = { __index = Socket }
 
-function Socket.__tostring()
+function metatable.__tostring()
     return "moonshine.tcp socket"
 end
 
 local function handle_of(self, what)
-    local handle = getmetatable(self) == Socket and self[1]
+    local handle = getmetatable(self) == metatable and self[1]
     if not handle then
         fault.raise("%s: call it with a colon, as a method of a socket", what)
     end
@@ -48,6 +48,14 @@ local function finish(handle, code, result)
     return result
 end
 
+local function whole(value, least, what)
+    local number = tonumber(value)
+    if not number or number % 1 ~= 0 or number < least then
+        fault.raise("%s must be a whole number from %d, not %s", what, least, fault.show(value))
+    end
+    return number
+end
+
 -- ---- connecting ----
 
 local connect_options = fault.set "pool pool_size receive_limit"
@@ -59,7 +67,7 @@ local function address(host, port)
     end
     local number = tonumber(port)
     if not number or number % 1 ~= 0 or number < 1 or number > 65535 then
-        fault.raise("connect: the port must be a number from 1 to 65535, not %s", tostring(port))
+        fault.raise("connect: the port must be a number from 1 to 65535, not %s", fault.show(port))
     end
     return host, number
 end
@@ -84,7 +92,7 @@ function Socket:connect(host, port, options)
     if options.receive_limit then
         C.moon_tcp_set_limit(handle, units.bytes(options.receive_limit, "connect: receive_limit"))
     end
-    self[2] = options.pool_size
+    self[2] = options.pool_size and whole(options.pool_size, 1, "connect: pool_size") or false
     wait.check("connect")
     return finish(handle, C.moon_tcp_connect(handle, place, #place, number, name, #name), 1)
 end
@@ -117,7 +125,7 @@ function Socket:send(data)
     elseif kind == "number" then
         data = tostring(data)
     elseif kind ~= "string" then
-        fault.raise("send takes a string or a list of strings, not a %s", kind)
+        fault.raise("send takes a string or a list of strings, not %s", fault.kind(data))
     end
     wait.check("send")
     return finish(handle, C.moon_tcp_send(handle, data, #data), #data)
@@ -141,14 +149,6 @@ local function receive(handle, what, kind, size, pattern)
     end
     met_pattern = code == MET
     return bytes
-end
-
-local function whole(value, least, what)
-    local number = tonumber(value)
-    if not number or number % 1 ~= 0 or number < least then
-        fault.raise("%s must be a whole number from %d, not %s", what, least, tostring(value))
-    end
-    return number
 end
 
 -- As OpenResty: a line ends with a line feed, and carriage returns are ignored.
@@ -175,7 +175,7 @@ function Socket:receive(what)
         return receive(handle, "receive", ALL, 0, "")
     end
     if not tonumber(what) then
-        fault.raise('receive takes a number of bytes, "*l" or "*a", not %s', tostring(what))
+        fault.raise('receive takes a number of bytes, "*l" or "*a", not %s', fault.show(what))
     end
     return receive(handle, "receive", SIZE, whole(what, 0, "receive: the number of bytes"), "")
 end
@@ -293,7 +293,7 @@ function M.new()
     if handle == nil then
         error("out of memory")
     end
-    return setmetatable({ ffi_gc(handle, C.moon_tcp_free), false }, Socket)
+    return setmetatable({ ffi_gc(handle, C.moon_tcp_free), false }, metatable)
 end
 
 return M

@@ -191,14 +191,14 @@ local named = {}
 
 -- Its own name must be its alone; timers of one line get numbers.
 local function name_of(name, place)
-    if not name then
+    if name == nil then
         local number = 1
         name = place
         while named[name] do
             number = number + 1
             name = place .. " #" .. number
         end
-    elseif named[name] then
+    elseif named[fault.want(name, "string", "moonshine.every: name")] then
         fault.raise("moonshine.every: the name '%s' is taken by the timer at %s", name, named[name])
     end
     named[name] = place
@@ -233,7 +233,8 @@ function M.every(interval, fn, options)
     fault.check_keys(options, timer_options, "moonshine.every")
     local scope, keeper = options.scope or "node", lock.timers
     if not scopes[scope] then
-        fault.raise("moonshine.every: no scope '%s'%s", tostring(scope), fault.hint(scope, scopes))
+        fault.raise('moonshine.every: scope must be "node" or "worker", not %s%s',
+            fault.show(scope), fault.hint(scope, scopes))
     elseif scope == "cluster" then
         scope, keeper = check_cluster(options.name)
     end

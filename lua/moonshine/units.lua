@@ -23,7 +23,7 @@ end
 function M.seconds(value, what)
     local seconds = M.to_seconds(value)
     if not seconds then
-        fault.raise('%s must be a duration such as 2 or "250ms", not %s', what, tostring(value))
+        fault.raise('%s must be a duration such as 2 or "250ms", not %s', what, fault.show(value))
     end
     return seconds
 end
@@ -44,7 +44,7 @@ function M.bytes(value, what)
     local factor = number and sizes[(unit:lower():gsub("(.)b$", "%1"))]
     number = tonumber(number)
     if not factor or not number or number < 0 then
-        fault.raise('%s must be a size such as 1024 or "64k", not %s', what, tostring(value))
+        fault.raise('%s must be a size such as 1024 or "64k", not %s', what, fault.show(value))
     end
     return math.floor(number * factor)
 end

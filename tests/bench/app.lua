@@ -36,6 +36,13 @@ app:group("/", pass, header, function(api)
     end)
 end)
 
+app:post("/orders", function(c)
+    return c:bind {
+        item = "string(1..80)", count = "integer(1..99)", price = "number",
+        gift = "boolean", color = "'red'|'green'",
+    }
+end)
+
 -- A page: 20 rows of four values, some of which need escaping.
 local rows = {}
 for i = 1, 20 do

@@ -58,7 +58,7 @@ LOAD_ERRORS = [
     ('app:get("/x", print)\napp:get("/x", print)',
      "app.lua:2: GET /x is registered twice, first at app.lua:1"),
     ('app:get("x", print)', 'app.lua:1: the path "x" must start with /'),
-    ('app:get("/-/x", print)', "app.lua:1: paths under /-/"),
+    ('app:get("/-/x", print)', 'app.lua:1: the path "/-/x" is taken: those under /-/'),
     ('app:get("/x")', "app.lua:1: /x takes a handler function"),
     ('app:get("/x", print, { timout = 1 })', "no option 'timout', did you mean 'timeout'"),
     ('app:get("/x", print, { timeout = "1x" })', "timeout must be a duration"),

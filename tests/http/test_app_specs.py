@@ -183,7 +183,7 @@ end)
     ('t.request(app, "GET", "/warn"):json()', "the body is not JSON: "),
     ('t.client(app):fetch("/")', "a client has no method 'fetch'"),
     ('t.client(app).ips = "x"', "a client has no field 'ips', did you mean 'ip'"),
-    ("t.advance(-1)", "the duration must be a duration"),
+    ("t.advance(-1)", "the time must be a duration"),
     ("globl = 1", "assignment to the new global 'globl'"),
     ("return globl", "the global 'globl' is not defined"),
 ])

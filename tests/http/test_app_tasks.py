@@ -106,7 +106,7 @@ def test_tasks(tasks, path, answer):
 def test_sleep(tasks):
     assert tasks.get("/sleep").text == "slept"
     assert tasks.get("/bad-sleep").status == 500
-    tasks.wait_log(r"app.lua:\d+: moonshine.sleep: the duration must be")
+    tasks.wait_log(r"app.lua:\d+: moonshine.sleep: the time must be")
 
 
 def test_status_says_what_a_request_waits_on(tasks):

@@ -17,6 +17,15 @@ app:post("/file", function(c)
     assert(file:save("saved.bin"))
     return total .. " of " .. file.size
 end, { body = "file", body_limit = "4m" })
+app:post("/seek", function(c)
+    local file, parts = c:body_file(), {}
+    for i, offset in ipairs { 2, 0, -1, 3, 99 } do
+        file:seek(offset)
+        parts[i] = file:read(2) or "end"
+    end
+    parts[#parts + 1] = select(2, pcall(file.seek, file, "start"))
+    return table.concat(parts, " ")
+end, { body = "file" })
 app:post("/chunks", function(c)
     local total, reads = 0, 0
     while true do
@@ -78,6 +87,12 @@ def test_body_as_a_file(node):
         assert post(node, "/file", body, "text/plain").text == \
             f"{size} of {size}"
         assert (node.app / "saved.bin").read_bytes() == body
+
+
+def test_a_body_file_is_read_from_where_seek_went(node):
+    assert post(node, "/seek", b"abcd", "text/plain").text == \
+        "cd ab ab d end app.lua:16: seek: the offset must be a number, " \
+        "not a string"
 
 
 def test_body_as_a_stream(node):

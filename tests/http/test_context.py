@@ -1,5 +1,7 @@
 """What a handler reads from `c` and sets through it."""
 
+import re
+
 import pytest
 
 from support.client import Client, build
@@ -21,6 +23,13 @@ app:get("/query", function(c)
         all_of_none = json.array(c:query_all("none")),
         map = c:queries(),
     }
+end)
+app:get("/levels", function()
+    for _, level in ipairs { "debug", "info", "warn", "error" } do
+        moonshine.log[level]("it is " .. level, { part = 1 })
+    end
+    moonshine.log.debug("no fields")
+    moonshine.log.error("no fields")
 end)
 app:get("/query-int", function(c)
     return tostring(c:query_int("n", { default = 5, min = 1, max = 10 }))
@@ -299,3 +308,16 @@ def test_pipelined_contexts_are_not_mixed(node):
         for n in range(50):
             got = client.read_response().json()
             assert (got["id"], got["raw_query"]) == (str(n), f"q={n}")
+
+
+def test_levels_of_the_log(start):
+    for level, silent in (("debug", ()), ("error", ("debug", "info", "warn"))):
+        node = start(APP, settings={"log.level": level})
+        assert node.get("/levels").status == 204
+        node.wait_log(r"error test worker 1: no fields")
+        for name in ("debug", "info", "warn", "error"):
+            line = re.search(rf"{name} +test worker 1: it is {name} (.*)",
+                             node.log())
+            assert bool(line) == (name not in silent)
+            assert not line or {"part=1", "route=/levels"} <= \
+                set(line[1].split())

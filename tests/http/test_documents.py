@@ -450,6 +450,33 @@ def test_packages(shell):
     shell.run("vendor/install --help")
 
 
+def anchors(text):
+    """What GitHub calls the headings of a document."""
+    titles = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", text,
+                                             flags=re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+            for title in titles}
+
+
+def test_links_lead_somewhere():
+    pages = {path for directory in ("", "apps", "core", "lua", "tests",
+                                    "vendor")
+             for path in (ROOT / directory).glob("*.md")}
+    pages |= {ROOT / path for path in DOCUMENTS}
+    wrong = []
+    for page in pages:
+        prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
+        for link in re.findall(r"\]\(([^)\s]+)\)", prose):
+            path, _, anchor = link.partition("#")
+            target = page.parent / path if path else page
+            if "://" in link:
+                continue
+            if not target.exists() or \
+                    anchor and anchor not in anchors(target.read_text()):
+                wrong.append(f"{page.relative_to(ROOT)}: {link}")
+    assert len(pages) > 8 and not wrong, wrong
+
+
 def test_no_block_is_left_out(request):
     """Runs last, and makes sense only after all others of this file."""
     config = request.config

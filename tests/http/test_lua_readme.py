@@ -1,4 +1,4 @@
-"""Every example of lua/README.md loads, and answers what it says it does."""
+"""Every example of lua/*.md loads, and answers what it says it does."""
 
 import json
 import re
@@ -9,9 +9,11 @@ from support.node import ROOT, command, write_app
 from support.servers import RedisServer
 
 README = (ROOT / "lua/README.md").read_text()
+PAGES = README + "".join(path.read_text() for path in
+                         sorted((ROOT / "lua").glob("coming-from-*.md")))
 # Maybe views, which say in a comment what they are called; code; maybe requests.
 BLOCKS = re.findall(r"((?:```html\n(?:(?!```).)*```\n)*)```lua\n(.*?)```\n"
-                    r"(?:```http\n(.*?)```)?", README, re.S)
+                    r"(?:```http\n(.*?)```)?", PAGES, re.S)
 # One that begins with "-- config.lua" is one, of an application that is empty.
 # A block that begins with the name of a spec file tests the app above it.
 SPECS = [(before[1], block[1]) for before, block in zip(BLOCKS, BLOCKS[1:])

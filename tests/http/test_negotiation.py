@@ -138,7 +138,7 @@ def test_vary_is_said_once(node):
     ("/bad-type", "'htm' is neither a type such as text/html nor one of .*"
      "did you mean 'html'"),
     ("/wildcard", r"'text/\*' is neither a type"),
-    ("/number", "a type must be a string, not number"),
+    ("/number", "a type must be a string, not a number"),
     ("/value?of=nan", "c:etag: the value must be .*, not nan"),
     ("/value?of=true", "c:etag: the value must be .*, not a boolean"),
     ("/value?of=table", "c:etag: the value must be .*, not a table"),

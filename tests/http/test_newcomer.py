@@ -226,8 +226,8 @@ FAILS = {
     "error without a message": ("error()", "error without a message: nil"),
     "a yield": ("coroutine.yield()", "attempt to yield from outside a "
                 "coroutine"),
-    "a duration": ('moonshine.sleep("soon")', "moonshine.sleep: the duration "
-                   'must be a duration such as 2 or "250ms", not soon'),
+    "a duration": ('moonshine.sleep("soon")', "moonshine.sleep: the time "
+                   'must be a duration such as 2 or "250ms", not "soon"'),
 }
 
 # Middleware, on line 3.

@@ -15,6 +15,12 @@ app:get("/plain", function() return "plain" end)
 app:get("/set", function(c) c:session():set(c:query("k"), c:query("v")) return "set" end)
 app:get("/get", function(c) return { value = c:session():get(c:query("k")) } end)
 app:get("/all", function(c) return c:session():all() end)
+app:get("/clear", function(c)
+    local session = c:session()
+    session:clear()
+    session:set("left", true)
+    return session:all()
+end)
 app:get("/count", function(c)
     return tostring(c:session():update(function(view)
         view:set("n", (view:get("n") or 0) + 1)
@@ -155,6 +161,15 @@ def test_a_session_begins_when_something_is_set(node):
         answer = browser.ask("/get?k=a")
         assert answer.json() == {"value": "1"}
         assert not answer.all("Set-Cookie")
+
+
+def test_clear_removes_values_and_keeps_the_session(node):
+    with Browser(node) as browser:
+        browser.ask("/set?k=a&v=1")
+        cookie = browser.jar["id"]
+        assert browser.ask("/clear").json() == {"left": True}
+        assert browser.ask("/all").json() == {"left": True}
+        assert browser.jar["id"] == cookie
 
 
 @pytest.mark.parametrize("cookie", [

@@ -132,7 +132,7 @@ def test_an_undeclared_dictionary_does_not_load(tmp_path):
         "--set", "shared=things=1m")
     assert done.returncode == 1
     assert "app.lua:2: moonshine.shared: there is no 'thing', did you mean " \
-        "'things'?; declare it in config.lua: shared = { thing = \"1m\" }" \
+        "'things'? Or declare it in config.lua: shared = { thing = \"1m\" }" \
         in done.stderr
 
 

@@ -96,8 +96,8 @@ function Client:request(method, path, options)
 end
 
 for _, method in ipairs { "get", "post", "put", "patch", "delete", "head", "options" } do
-    Client[method] = function(client, path, options)
-        return client:request(method:upper(), path, options)
+    Client[method] = function(self, path, options)
+        return self:request(method:upper(), path, options)
     end
 end
 

@@ -23,7 +23,7 @@ end
 --- each when what was woken before it has come to rest.
 ---@param duration number|string
 function M.advance(duration)
-    local seconds = units.seconds(duration, "advance: the duration")
+    local seconds = units.seconds(duration, "advance: the time")
     if not native.info().probe then
         fault.raise("advance: only inside app:check and moonshine test")
     end

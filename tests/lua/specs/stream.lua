@@ -81,7 +81,7 @@ return {
         refuses("an event needs data", {})
         refuses("event must not contain a line break", { event = "a\ndata: evil", data = "x" })
         refuses("id must not contain a line break or NUL", { id = "a\0", data = "x" })
-        refuses("event must be a string, not table", { event = {}, data = "x" })
+        refuses("event must be a string, not a table", { event = {}, data = "x" })
         refuses("retry must be a duration", { retry = "soon" })
         refuses("write(): ", { data = { print } })
     end,
@@ -89,7 +89,7 @@ return {
     ["the name of the format"] = function()
         support.raises("the format must be csv, ndjson, events or a content type, not 'event', "
             .. "did you mean 'events'?", stream.format, "event")
-        support.raises("the format must be a string, not table", stream.format, {})
+        support.raises("the format must be a string, not a table", stream.format, {})
         support.raises("has a byte that is not allowed", stream.format, "text/x\r\nX: y")
     end,
 }

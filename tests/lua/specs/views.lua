@@ -28,7 +28,7 @@ return {
         support.raises("there is no view 'mail' (views/mail.html)", render, "mail")
         support.raises("(views/a.txt)", render, "a.txt")
         support.raises("must be a string, not nil", render)
-        support.raises("the data must be a table, not string", render, "hello", "x")
+        support.raises("the data must be a table, not a string", render, "hello", "x")
         -- Not views: modules, and what editors leave.
         for _, name in ipairs { "module.lua", "hello.html~", "#hello.html#", "NOTES", "../app" } do
             support.raises("there is no view", render, name)
