@@ -122,6 +122,7 @@ static struct moon_str key_of(struct moon_exchange *x,
             return value;
         return address_of(x);
     case MOON_LIMIT_BY_IP:
+    case MOON_LIMIT_BY_SESSION:
         return address_of(x);
     case MOON_LIMIT_BY_LUA:
         break;

@@ -21,9 +21,11 @@ struct moon_cluster_news;
 enum moon_limit_by {
     MOON_LIMIT_BY_IP, /* IPv6: the /64; a peer without address: not limited */
     MOON_LIMIT_BY_ALL,
-    MOON_LIMIT_BY_ROUTE,  /* pattern */
-    MOON_LIMIT_BY_HEADER, /* a request without it counts by address */
-    MOON_LIMIT_BY_LUA,    /* Lua says: a function, the session */
+    MOON_LIMIT_BY_ROUTE,   /* pattern */
+    MOON_LIMIT_BY_HEADER,  /* a request without it counts by address */
+    MOON_LIMIT_BY_LUA,     /* Lua says, a function: nil is not limited */
+    MOON_LIMIT_BY_SESSION, /* Lua says: a request without one counts by
+                              address */
 };
 
 struct moon_limit {

@@ -6,6 +6,7 @@ local ffi = require "ffi"
 local failure = require "moonshine.failure"
 local fault = require "moonshine.fault"
 local native = require "moonshine.native"
+local session = require "moonshine.session"
 local tasks = require "moonshine.tasks"
 local units = require "moonshine.units"
 local wait = require "moonshine.wait"
@@ -15,7 +16,7 @@ local M = {}
 
 -- The core's numbers.
 local kinds = { token_bucket = 0, leaky_bucket = 1, sliding_window = 2, concurrency = 3 }
-local by = { ip = 0, all = 1, route = 2, header = 3, lua = 4 }
+local by = { ip = 0, all = 1, route = 2, header = 3, lua = 4, session = 5 }
 local store_errors = { ["local"] = 0, open = 1, closed = 2 }
 
 local CLAIMS_MAX = 8 -- MOON_LIMIT_CLAIMS_MAX
@@ -55,13 +56,15 @@ local function read_key(key, what)
         return by.ip, ""
     elseif key == "all" or key == "route" then
         return by[key], ""
+    elseif key == "session" then
+        return by.session, "", session.limit_key
     end
     local header = type(key) == "string" and key:match("^header:([%w-]+)$")
     if header then
         return by.header, header
     end
-    fault.raise('%s: key must be "ip", "all", "route", "header:NAME" or a function, not %s', what,
-        fault.show(key))
+    fault.raise('%s: key must be "ip", "all", "route", "session", "header:NAME" or a function, '
+        .. "not %s", what, fault.show(key))
 end
 
 -- How much may pass.
@@ -236,7 +239,7 @@ end
 
 --- Can it be decided without Lua?
 function M.is_native(limit)
-    return limit.by ~= by.lua
+    return limit.by ~= by.lua and limit.by ~= by.session
 end
 
 --- For people: "token_bucket, 100 per 1s".

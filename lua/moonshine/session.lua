@@ -427,6 +427,20 @@ end
 
 -- ---- for the framework ----
 
+--- What key = "session" of a limit counts by; nil: there is no session, or the store
+--- does not answer.
+function M.limit_key(c)
+    local id = M.id(c)
+    if id == "" then
+        return nil
+    end
+    local ok, handle = pcall(ready, c:session(), "a limit by session")
+    if not ok or not handle or not C.moon_session_has(handle) then
+        return nil
+    end
+    return encode.hex(crypto.hmac_sha256(secrets.derive("session id")[1], id))
+end
+
 --- Set by moonshine.csrf: what was handed to the browser before is worth nothing.
 function M.on_renew(_) end
 

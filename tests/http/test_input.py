@@ -175,7 +175,7 @@ def test_middleware_comes_before_input(node):
     ('{ body = { a = "sting" } }', "did you mean 'string'"),
     ('{ header = {} }', "input has no option 'header'"),
     ('{ params = { other = "integer" } }', "/x/:id has no such parameter"),
-    ('"integer"', "input must be a table, not string"),
+    ('"integer"', "input must be a table, not a string"),
 ])
 def test_a_malformed_shape_does_not_load(tmp_path, option, words):
     done = command("check", write_app(

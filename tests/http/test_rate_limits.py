@@ -243,3 +243,25 @@ def test_wrong_use_does_not_load(tmp_path, source, words):
     assert done.returncode == 1
     assert re.search(r"app\.lua:[12]: ", done.stderr), done.stderr
     assert words in done.stderr
+
+
+def test_by_session(start):
+    node = start("""
+        app:use(moonshine.limit.token_bucket {
+            rate = 1, per = "1h", burst = 2, key = "session", name = "mine" })
+        app:post("/login", function(c)
+            c:session():set("user", "ann")
+            return "in"
+        end)
+        app:get("/", function() return "ok" end)""")
+    cookies = []
+    for i in range(2):  # without a session: by address
+        answer = node.request("POST", "/login", None, b"")
+        assert answer.status == 200, i
+        cookies.append(answer.header("Set-Cookie").split(";")[0])
+    assert node.get("/").status == 429
+    # An id that nobody was given counts by address, too.
+    assert node.get("/", {"Cookie": "id=" + "A" * 43}).status == 429
+    for cookie in cookies:  # each has its own
+        assert [node.get("/", {"Cookie": cookie}).status
+                for _ in range(3)] == [200, 200, 429]
