@@ -3,6 +3,7 @@
 #include "base/config.h"
 #include "base/units.h"
 #include "fleet/ask.h"
+#include "fleet/listed.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -104,6 +105,27 @@ static int named(const struct moon_command *command, const char *run_dirz,
     return GO_ON;
 }
 
+/* As the nodes list themselves. */
+static int all(const struct moon_command *command, const char *urlz,
+               struct moon_targets *to)
+{
+    struct moon_buf error = {0}, shown = {0};
+    if (urlz[0] == '\0')
+        return moon_usage_error(command,
+                                "--nodes all: where is their list? Set "
+                                "MOONSHINE_CLUSTER_URL to the cluster.url, or "
+                                "redis.url, of the nodes");
+    if (moon_targets_listed(urlz, to, &error) == MOON_OK)
+        return GO_ON;
+    moon_config_mask_url(moon_strz(urlz), &shown);
+    int exit_code = moon_command_failed(
+        command, "the list of nodes at %.*s: %.*s",
+        MOON_STR_ARG(moon_buf_str(&shown)), MOON_STR_ARG(moon_buf_str(&error)));
+    moon_buf_deinit(&shown);
+    moon_buf_deinit(&error);
+    return exit_code;
+}
+
 /* What is only looked at need not be there. */
 static int listed(const struct moon_command *command, const char *run_dirz,
                   const char *listz, struct moon_targets *to)
@@ -143,6 +165,8 @@ static int find(const struct moon_command *command,
 {
     const char *run_dirz = config->run_dirz;
     const char *namez = args->namez;
+    if (args->nodesz != NULL && strcmp(args->nodesz, "all") == 0)
+        return all(command, config->cluster_urlz, to);
     if (args->nodesz != NULL)
         return listed(command, run_dirz, args->nodesz, to);
     if (namez == NULL &&

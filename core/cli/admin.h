@@ -26,7 +26,8 @@ enum {
          "or MOONSHINE_ADMIN_TOKEN_FILE holds its token"},                    \
         {MOON_ADMIN_NODES, "--nodes", "NAME,...",                             \
          "several nodes, by name or admin address, one after the other; "     \
-         "stops at the first failure"},                                       \
+         "stops at the first failure; or all: those on the list that nodes "  \
+         "keep in Redis at MOONSHINE_CLUSTER_URL (or MOONSHINE_REDIS_URL)"},  \
         {MOON_ADMIN_RUN_DIR, "--run-dir", "DIR",                              \
          "where nodes keep their admin sockets (default: as for run)"},       \
     {                                                                         \

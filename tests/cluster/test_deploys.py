@@ -12,9 +12,10 @@ import tempfile
 import pytest
 
 from support import nginx as front
-from support.node import Node, command, eventually, write_app
+from support.node import Node, command, eventually, free_port, write_app
 from support.servers import RedisServer
 from support.traffic import SITE, Traffic
+from support.upgrade import upgrade
 
 ROUNDS = int(os.environ.get("MOONSHINE_ROUNDS", "4"))
 NAMES = ("n1", "n2", "n3")
@@ -23,8 +24,10 @@ pytestmark = pytest.mark.skipif(not front.available(), reason="needs nginx")
 
 
 class Site:
-    def __init__(self, home, stack):
+    def __init__(self, home, stack, tcp):
         self.home = home
+        self.tcp = tcp
+        self.listen = {}
         self.seen = home / "seen"
         self.seen.touch()
         self.app = write_app(home / "app", SITE)
@@ -38,12 +41,15 @@ class Site:
             [node.listen for node in self.nodes]))
 
     def make(self, name):
+        self.listen.setdefault(
+            name, f"127.0.0.1:{free_port()}" if self.tcp else
+            f"unix:{self.home / name}.sock")
         return Node(self.app, name=name, run_dir=self.run_dir,
                     state_dir=self.home / "state",
-                    listen=f"unix:{self.home / name}.sock",
+                    listen=self.listen[name],
                     env={"SEEN": str(self.seen)},
                     settings={"redis.url": self.redis.url,
-                              "trusted_proxies": "unix"})
+                              "trusted_proxies": "unix, 127.0.0.1"})
 
     def end(self, kind, *_):
         for node in self.nodes:
@@ -65,10 +71,11 @@ class Site:
 
 
 @pytest.fixture(name="site")
-def fixture_site():
+def fixture_site(request):
     with tempfile.TemporaryDirectory(prefix="moon-") as home, \
             contextlib.ExitStack() as stack:
-        yield Site(pathlib.Path(home), stack)
+        yield Site(pathlib.Path(home), stack,
+                   tcp=getattr(request, "param", "unix") == "tcp")
 
 
 def nothing_lost(traffic):
@@ -113,6 +120,7 @@ def test_code_that_answers_wrongly_goes_back_at_the_first_node(site):
     assert all("500" in text for text in traffic.failures)
 
 
+@pytest.mark.parametrize("site", ["unix", "tcp"], indirect=True)
 def test_rolling_restarts_lose_nothing(site):
     with Traffic(site.nginx.address, site.seen) as traffic:
         for i in range(ROUNDS):
@@ -121,6 +129,15 @@ def test_rolling_restarts_lose_nothing(site):
             served = traffic.nodes[NAMES[i % 3]]
             eventually(lambda: traffic.nodes[NAMES[i % 3]] > served,
                        "it serves again")
+    nothing_lost(traffic)
+
+
+@pytest.mark.parametrize("site", ["unix", "tcp"], indirect=True)
+def test_rolling_upgrades_lose_nothing(site):
+    with Traffic(site.nginx.address, site.seen) as traffic:
+        for i in range(ROUNDS):
+            upgrade(site.nodes[i % 3])
+            traffic.wait(100)
     nothing_lost(traffic)
 
 

@@ -10,6 +10,7 @@ import threading
 import pytest
 
 from support.node import Node, command, eventually, write_app
+from support.servers import RedisServer
 
 GOOD = 'app:get("/", function() return "%s" end)'
 NAMES = "n1,n2,n3"
@@ -164,3 +165,35 @@ def test_rollback_of_several(nodes):
 def test_settle_wants_nodes():
     done = command("reload", "--settle", "1s")
     assert done.returncode == 2 and "--settle goes with --nodes" in done.stderr
+
+
+def test_all_nodes_of_the_list_in_redis():
+    with tempfile.TemporaryDirectory(prefix="moon-") as home, \
+            RedisServer() as redis, contextlib.ExitStack() as stack:
+        env = {"MOONSHINE_CLUSTER_URL": redis.url}
+        done = command("reload", "--nodes", "all", env=env)
+        assert done.returncode == 1
+        assert "no node has put itself on the list there" in done.stderr
+        app = write_app(pathlib.Path(home) / "app", GOOD % "one")
+        nodes = [stack.enter_context(Node(
+            app, name=name, settings={"redis.url": redis.url}))
+            for name in ("b", "a")]  # each in a run directory of its own
+        eventually(lambda: redis.cli("ZCARD", "moon:nodes") == "2",
+                   "both are on the list")
+        write_app(app, GOOD % "two")
+        done = command("reload", "--nodes", "all", env=env)
+        assert done.returncode == 0, done
+        assert [line.split(":")[0] for line in done.stdout.splitlines()] == \
+            ["a", "b"]
+        assert [node.get("/").text for node in nodes] == ["two", "two"]
+        done = command("status", "--nodes", "all", env=env)
+        assert done.returncode == 0 and done.stdout.count(" ready ") == 2
+        redis.kill()
+        done = command("status", "--nodes", "all", env=env)
+        assert done.returncode == 1
+        assert f"the list of nodes at {redis.url}" in done.stderr
+
+
+def test_the_list_must_be_somewhere():
+    done = command("status", "--nodes", "all")
+    assert done.returncode == 2 and "MOONSHINE_CLUSTER_URL" in done.stderr

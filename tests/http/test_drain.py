@@ -3,21 +3,17 @@ cut answer, no 5xx."""
 
 import collections
 import os
-import pathlib
-import re
-import shutil
 import signal
 import socket
-import subprocess
 import threading
 import time
 
 import pytest
 
 from support.admin import Admin
-from support.client import Client, Closed, build
+from support.client import Client, Closed
 from support.load import Load
-from support.node import ROOT, eventually, free_port
+from support.node import eventually
 
 APP = """
     app:get("/", function() return "ok" end)
@@ -306,113 +302,3 @@ def test_status_is_asked_while_it_stops(start):
         stop.set()
         for thread in threads:
             thread.join(20)
-
-
-# ---- behind nginx ----
-
-COUNTING = """
-    local path = %r
-    app:post("/count", function(c)
-        local file = io.open(path, "a")  -- appended whole: one byte
-        file:write("x")
-        file:close()
-        return c:body()
-    end)
-    app:get("/", function() return "ok" end)
-"""
-
-
-@pytest.fixture
-def front(tmp_path):
-    """front(nodes) -> the address of an nginx before them, configured as
-    apps/README.md says."""
-    if shutil.which("nginx") is None:
-        pytest.skip("nginx is not installed")
-    running = []
-
-    def serve(nodes):
-        text = (ROOT / "apps/README.md").read_text()
-        config = re.search(r"```nginx\n(upstream shop.*?)```", text, re.S)[1]
-        port = free_port()
-        config = re.sub(r"listen \d+;", f"listen 127.0.0.1:{port};", config)
-        for node, number in zip(nodes, (8081, 8082)):
-            config = config.replace(
-                f"127.0.0.1:{number};",
-                f"127.0.0.1:{node.address[1]} fail_timeout=1s;")
-        home = tmp_path / "nginx"
-        home.mkdir()
-        paths = "".join(f"{kind}_temp_path {home}/{kind};\n" for kind in
-                        ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-        (home / "conf").write_text(
-            f"daemon off; pid {home}/pid; error_log {home}/error;\n"
-            f"worker_processes 1; events {{}}\n"
-            f"http {{ access_log off;\n{paths}{config}}}\n")
-        running.append(subprocess.Popen(
-            ["nginx", "-p", str(home), "-c", str(home / "conf")],
-            stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-
-        def listens():
-            try:
-                Client(("127.0.0.1", port)).close()
-                return True
-            except OSError:
-                return False
-        eventually(listens, "nginx listens")
-        return ("127.0.0.1", port), pathlib.Path(home / "error")
-    yield serve
-    for process in running:
-        process.terminate()
-        process.wait(20)
-
-
-def test_restarts_behind_nginx_cost_nothing(start, tmp_path, front):
-    """One node after the other is stopped and started, under GET and POST:
-    no error reaches a client, and no POST runs twice or not at all."""
-    counted = tmp_path / "counted"
-    counted.write_text("")
-    app = COUNTING % str(counted)
-    nodes = [start(app, name=name) for name in "ab"]
-    address, errors = front(nodes)
-    outcomes, stop = collections.Counter(), threading.Event()
-
-    def ask(data, good):
-        client = None
-        while not stop.is_set():
-            try:
-                client = client or Client(address)
-                client.send(data)
-                answer = client.read_response()
-                outcomes[(good, answer.status)] += 1
-                if answer.header("Connection", "").lower() == "close":
-                    client.close()
-                    client = None
-            except (OSError, Closed) as error:
-                outcomes[repr(error)] += 1
-                client = None
-        if client:
-            client.close()
-
-    threads = [threading.Thread(target=ask, args=arguments) for arguments in
-               [(build("GET", "/"), "get")] * 4 +
-               [(build("POST", "/count", body="x" * 50), "post")] * 4]
-    for thread in threads:
-        thread.start()
-    try:
-        for _ in range(2):
-            for index in (0, 1):
-                goal = sum(outcomes.values()) + 300
-                eventually(lambda g=goal: sum(outcomes.values()) > g, "load")
-                node = nodes[index]
-                node.signal(signal.SIGTERM)
-                assert node.process.wait(30) == 0
-                nodes[index] = start(app, name=node.name, listen=node.listen)
-                # nginx leaves a server alone for a second after a failure, and
-                # with both left alone it would answer 502.
-                nodes[index].wait_log("access .* target=/count ", 30)
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join(30)
-    assert set(outcomes) == {("get", 200), ("post", 200)}, \
-        (outcomes, errors.read_text()[-2000:])
-    assert len(counted.read_text()) == outcomes[("post", 200)]
