@@ -212,11 +212,11 @@ int moon_admin_resolve(const struct moon_command *command,
     static struct moon_targets found;
     char error[1024] = "out of memory";
     struct moon_config *config = read_config(args, error, sizeof(error));
+    *targets = &found;
     if (config == NULL)
         return moon_command_failed(command, "%s", error);
     int exit_code = find(command, args, config, &found);
     moon_config_destroy(config);
-    *targets = &found;
     return exit_code;
 }
 
