@@ -49,6 +49,11 @@ app:post("/echo", function(c)
     return c:bytes(c:body(), c:header("Content-Type") or "application/octet-stream")
 end, { body_limit = "4m" })
 
+-- Ten at once, then five a second, for each client.
+app:get("/limited", moonshine.limit.token_bucket { rate = 5, burst = 10 }, function()
+    return "one of ten\n"
+end)
+
 -- Three at once, then one every two seconds: by all nodes that share a Redis, which
 -- `--set redis.url=redis://127.0.0.1` names; by this one without.
 app:get("/limited-cluster", moonshine.limit.token_bucket {

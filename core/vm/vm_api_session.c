@@ -1,5 +1,6 @@
 #include "vm/vm_api_session.h"
 
+#include "base/tally.h"
 #include "state/session_stores.h"
 #include "vm/vm_api.h"
 #include "vm/vm_internal.h"
@@ -72,11 +73,20 @@ void moon_held_session_end(struct moon_exchange *x)
 
 /* ---- waiting for the store ---- */
 
+/* That a session is gone, or somebody else was quicker, is no failure. */
+static void note_outcome(struct moon_held_session *held, enum moon_err err)
+{
+    held->outcome = err;
+    if (err != MOON_OK && err != MOON_EAGAIN && err != MOON_ENOT_FOUND &&
+        err != MOON_EEXISTS && err != MOON_ETOO_BIG)
+        moon_tally_add(MOON_TALLY_SESSION_STORE_ERRORS, 1);
+}
+
 static void on_ready(void *ctx, enum moon_err err)
 {
     struct moon_held_session *held = ctx;
     struct moon_task *task = held->task;
-    held->outcome = err;
+    note_outcome(held, err);
     held->task = NULL;
     if (task != NULL)
         moon_task_wake(task, 0);
@@ -94,7 +104,7 @@ static void undo(struct moon_task *task, void *data)
 static int wait_for(struct moon_held_session *held, enum moon_err err)
 {
     struct moon_task *task = moon_task_running();
-    held->outcome = err;
+    note_outcome(held, err);
     if (err != MOON_EAGAIN)
         return err;
     err = moon_task_wait(task, "session", undo, held);

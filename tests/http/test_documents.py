@@ -23,7 +23,7 @@ from support.node import (BINARY, ROOT, Node, environment, eventually,
 from support.servers import RedisServer
 
 DOCUMENTS = ["README.md", "apps/README.md", "core/README.md",
-             "tests/README.md", "vendor/README.md"]
+             "tests/README.md", "vendor/README.md", "apps/cluster.md"]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
 BLOCKS = {(path, language, text)
           for path in DOCUMENTS
@@ -220,7 +220,7 @@ def test_while_you_write_one(tmp_path):
     try:
         shell.serve(block("apps/README.md", "sh", "moonshine run --dev"), 8080)
         said = shell.run(block("apps/README.md", "sh", "moonshine check shop"))
-        assert "ok: 14 routes" in said and "/users/:id<int>" in said
+        assert "ok: 15 routes" in said and "/users/:id<int>" in said
         source.write_text("app:get(" + code)
         eventually(lambda: "app.lua:" in shell.get(8080, "/hello").text)
         source.write_text(code.replace("Hello, World!", "saved"))
@@ -475,6 +475,67 @@ def test_links_lead_somewhere():
                     anchor and anchor not in anchors(target.read_text()):
                 wrong.append(f"{page.relative_to(ROOT)}: {link}")
     assert len(pages) > 8 and not wrong, wrong
+
+
+# apps/cluster.md
+
+def test_from_one_node_to_a_cluster(shell, tmp_path):
+    page = "apps/cluster.md"
+    shell.cwd = tmp_path
+    (tmp_path / "shop").mkdir()
+    source = tmp_path / "shop/app.lua"
+    source.write_text(WHO)
+    node = shell.serve(block(page, "sh", "moonshine run shop"), 8080)
+    node.send_signal(signal.SIGTERM)
+    assert node.wait(30) == 0
+    for start in ('-- config.lua\nreturn {\n    redis = { url = env',
+                  '-- config.lua\nreturn {\n    redis = { url = "redis+sent'):
+        (tmp_path / "shop/config.lua").write_text(block(page, "lua", start))
+        assert "ok: " in shell.run("moonshine check shop")
+    (tmp_path / "shop/config.lua").unlink()
+    if shutil.which("nginx") is not None:
+        many = block(page, "sh", "moonshine cluster shop")
+        shell.words["moonshine cluster shop"] = \
+            "moonshine cluster shop --listen 127.0.0.1:8080"
+        address = f"127.0.0.1:{shell.port(8080)}"
+        cluster = subprocess.Popen(
+            ["bash", "-euc", "exec " + shell.translate(many)], env=shell.env,
+            cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, start_new_session=True)
+        shell.background.append(cluster)
+        said = cluster.stdout.readline()
+        assert said.startswith(f"3 nodes behind http://{address}/"), said
+        assert {shell.get(8080, "/").json()["node"] for _ in range(6)} == \
+            {"node-1", "node-2", "node-3"}
+        cluster.send_signal(signal.SIGINT)
+        assert cluster.wait(30) == 0
+        cluster.stdout.close()
+
+
+def test_a_deploy_to_the_nodes_of_the_list(shell, tmp_path):
+    page = "apps/cluster.md"
+    token = tmp_path / "admin-token"
+    token.write_text("not to be guessed\n")
+    shell.cwd = tmp_path
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop/app.lua").write_text(WHO)
+    with RedisServer() as redis:
+        shell.words["redis://10.0.0.5:6379/0"] = redis.url
+        shell.words["/etc/moonshine/admin-token"] = str(token)
+        shell.words["--settle 10s"] = "--settle 1s"
+        for name, port in (("a", 8081), ("b", 8082)):
+            shell.serve(
+                f"env MOONSHINE_ADMIN_TOKEN_FILE={token} moonshine run shop "
+                f"--name {name} --listen 127.0.0.1:{port} "
+                f"--admin 127.0.0.1:{port + 10} "
+                f"--set redis.url={redis.url}", port)
+        eventually(lambda: redis.cli("ZCARD", "moon:nodes") == "2",
+                   "both are on the list")
+        look = block(page, "sh", "export MOONSHINE_CLUSTER_URL")
+        assert shell.run(look).count(" ready ") == 2
+        deploy = block(page, "sh", "moonshine check shop")
+        said = shell.run("\n".join(look.splitlines()[:2]) + "\n" + deploy)
+        assert "a: settled" in said and "b: settled" in said
 
 
 def test_no_block_is_left_out(request):

@@ -147,7 +147,7 @@ WRONG = {
         "redis: multi is a method of the client, not of what pipeline records",
     'r:pipeline(function(p) p:brpop("a", 1) end)':
         "redis: BRPOP blocks the link that others use, too",
-    'r:pipeline("GET")': "pipeline: the argument must be a function, not string",
+    'r:pipeline("GET")': "pipeline: the argument must be a function, not a string",
     'local k; r:pipeline(function(p) k = p end) k:get("a")':
         "redis: GET: what pipeline records ends with its function",
     'r:prepare("return 1")("key")':

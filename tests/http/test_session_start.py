@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from support.admin import Admin
 from support.crowd import APP, UNAVAILABLE
 from support.node import Node, command, eventually, write_app
 from support.servers import MemcachedServer, RedisServer, free_ports
@@ -121,6 +122,10 @@ def test_a_restart_without_the_store_serves_after_a_while(servers):
     with waiting_node(f"redis://127.0.0.1:{servers.names()['nobody']}") as node:
         node.wait_ready(20)
         assert node.get("/who", STRANGER).status == 503
+        eventually(lambda: re.search(
+            r"^moonshine_session_store_errors_total [1-9]",
+            Admin(node).ask("GET", "/-/metrics").text, re.M),
+            "the failure is counted")
 
 
 @pytest.mark.parametrize("url, message", [

@@ -106,7 +106,7 @@ def test_it_is_an_answer_like_others(node):
 @pytest.mark.parametrize("target, words", [
     ("/unknown", r"app\.lua:\d+: c:render: there is no view 'usr' "
      r"\(views/usr\.html\), did you mean 'user'\?"),
-    ("/data", r"app\.lua:\d+: c:render: the data must be a table, not string"),
+    ("/data", r"app\.lua:\d+: c:render: the data must be a table, not a string"),
     ("/status", r"app\.lua:\d+: c:status: the status must be"),
     ("/nil", r"views/user\.html:1: 'user\.name' is nil; write "
      r'<%= user\.name or \\?"\\?" %>'),

@@ -25,6 +25,21 @@ describe("what breaks", function()
     end)
 end)
 
+it("lets ten through, then five a second", function()
+    local function ask()
+        return t.request(app, "GET", "/limited", { ip = "192.0.2.1" }).status
+    end
+    for _ = 1, 10 do
+        t.equal(ask(), 200)
+    end
+    t.equal(ask(), 429)
+    t.advance("1s")
+    for _ = 1, 5 do
+        t.equal(ask(), 200)
+    end
+    t.equal(ask(), 429)
+end)
+
 it("is limited", function()
     local function ask()
         return t.request(app, "GET", "/limited-cluster", { ip = "192.0.2.1" })
