@@ -282,7 +282,8 @@ class Crowd:
 
         async def all_of_them():
             for visitor in self.visitors:
-                await look(visitor)
+                if visitor.cookie is not None:  # else it never got to begin
+                    await look(visitor)
         asyncio.run(all_of_them())
         return sum(v.seen for v in self.visitors), \
             sum(v.tried for v in self.visitors)
