@@ -20,7 +20,8 @@ from support.upgrade import upgrade
 ROUNDS = int(os.environ.get("MOONSHINE_ROUNDS", "4"))
 NAMES = ("n1", "n2", "n3")
 
-pytestmark = pytest.mark.skipif(not front.available(), reason="needs nginx")
+pytestmark = [pytest.mark.seconds(60 + 20 * ROUNDS),
+              pytest.mark.skipif(not front.available(), reason="needs nginx")]
 
 
 class Site:
