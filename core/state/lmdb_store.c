@@ -80,6 +80,29 @@ static void forget(struct lmdb_store *s, struct moon_lmdb_job *job)
         moon_lmdb_job_free(job);
 }
 
+/* ---- results of the writer ---- */
+
+static void deliver(struct lmdb_store *s, struct moon_lmdb_job *job)
+{
+    struct moon_session_op *op = job->op;
+    if (op != NULL) {
+        let_go(s, job);
+        op->version = job->version;
+        op->count = job->count;
+        (void)refuse(op, job->err, job->why);
+    }
+    moon_lmdb_job_free(job);
+    if (op != NULL)
+        op->done(op);
+}
+
+static void deliver_all(struct lmdb_store *s)
+{
+    struct moon_lmdb_job *job;
+    while ((job = moon_lmdb_writer_take(s->writer)) != NULL)
+        deliver(s, job);
+}
+
 /* ---- deadlines ---- */
 
 static void on_clock(uv_timer_t *timer);
@@ -115,6 +138,9 @@ static void on_clock(uv_timer_t *timer)
     struct moon_lmdb_job *job;
     uint64_t next_ms, now_ms = moon_clock_ms();
     s->armed_ms = 0;
+    /* If the loop was held up these came in time, and libuv looks at timers
+     * first. */
+    deliver_all(s);
     while ((job = find_late(s, now_ms, &next_ms)) != NULL) {
         struct moon_session_op *op = job->op;
         forget(s, job);
@@ -153,28 +179,10 @@ static void lmdb_close(struct moon_session_store *store)
     moon_lmdb_writer_stop(s->writer);
 }
 
-/* ---- results of the writer ---- */
-
-static void deliver(struct lmdb_store *s, struct moon_lmdb_job *job)
-{
-    struct moon_session_op *op = job->op;
-    if (op != NULL) {
-        let_go(s, job);
-        op->version = job->version;
-        op->count = job->count;
-        (void)refuse(op, job->err, job->why);
-    }
-    moon_lmdb_job_free(job);
-    if (op != NULL)
-        op->done(op);
-}
-
 static void on_wake(uv_async_t *wake)
 {
     struct lmdb_store *s = wake->data;
-    struct moon_lmdb_job *job;
-    while ((job = moon_lmdb_writer_take(s->writer)) != NULL)
-        deliver(s, job);
+    deliver_all(s);
     if (s->closing && moon_lmdb_writer_has_stopped(s->writer))
         dismantle(s);
 }

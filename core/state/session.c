@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 enum { TOUCH_MAX_MS = 60 * 1000, TOUCH_FRACTION = 10, ID_BYTES = 32 };
+enum { HELD_UP_MS = 50 }; /* what a budget has left, see spend */
 
 static int64_t now_ms(void)
 {
@@ -73,6 +74,7 @@ void moon_session_init(struct moon_session *s, struct moon_session_store *store,
 {
     *s = (struct moon_session){
         .store = store, .settings = *settings, .arena = arena, .keep_s = -1};
+    s->left_ms = settings->budget_ms;
     s->has_id = moon_session_key_of(id, &s->key);
     if (s->has_id)
         memcpy(s->id, id.ptr, sizeof(s->id));
@@ -101,10 +103,23 @@ void moon_session_deinit(struct moon_session *s)
 
 /* ---- operations, one after the other ---- */
 
+/* The budget is the store's: what the handler does between two operations is
+ * not counted. One that came after its time, and yet came, was not late: the
+ * loop was held up. */
+static void spend(struct moon_session *s, enum moon_err err)
+{
+    uint64_t took = moon_clock_ms() - s->asked_ms;
+    if (took < s->left_ms)
+        s->left_ms -= took;
+    else
+        s->left_ms = err == MOON_ETIMEOUT ? 0 : HELD_UP_MS;
+}
+
 static void on_op_done(struct moon_session_op *op)
 {
     struct moon_session *s = op->ctx;
     s->busy = false;
+    spend(s, op->err);
     enum moon_err err = s->after(s, op->err);
     if (err != MOON_EAGAIN)
         s->done(s->ctx, err);
@@ -115,10 +130,9 @@ static struct moon_session_op *begin(
     struct moon_session *s,
     enum moon_err (*after)(struct moon_session *s, enum moon_err err))
 {
-    if (s->budget_until_ms == 0)
-        s->budget_until_ms = moon_clock_ms() + s->settings.budget_ms;
+    s->asked_ms = moon_clock_ms();
     s->op = (struct moon_session_op){
-        .done = on_op_done, .ctx = s, .deadline_ms = s->budget_until_ms};
+        .done = on_op_done, .ctx = s, .deadline_ms = s->asked_ms + s->left_ms};
     s->after = after;
     return &s->op;
 }
@@ -126,6 +140,8 @@ static struct moon_session_op *begin(
 static enum moon_err follow(struct moon_session *s, enum moon_err err)
 {
     s->busy = err == MOON_EAGAIN;
+    if (!s->busy)
+        spend(s, err);
     return s->busy ? err : s->after(s, err);
 }
 

@@ -56,7 +56,8 @@ struct moon_session {
     struct moon_session_change change; /* of the operation under way */
     struct moon_session_key new_key;
     char new_id[MOON_SESSION_ID];
-    uint64_t budget_until_ms; /* 0: nothing asked yet */
+    uint64_t left_ms;  /* of the budget */
+    uint64_t asked_ms; /* when the operation began */
     bool busy;
     void (*done)(void *ctx, enum moon_err err);
     void *ctx;

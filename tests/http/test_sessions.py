@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from support.client import Client
+from support.client import Client, build
 from support.node import Node, eventually
 from support.servers import Cluster, MemcachedServer, RedisServer, Sentinels
 
@@ -310,3 +310,60 @@ def test_a_reload_keeps_them(node):
         assert browser.ask("/get?k=a").json() == {"value": "1"}
         browser.ask("/set?k=b&v=2")
         assert browser.ask("/all").json() == {"a": "1", "b": "2"}
+
+
+# ---- whose time is counted ----
+
+PAUSES = """
+    local ffi = require "ffi"
+    ffi.cdef "int usleep(unsigned)"
+    app:get("/pause", function(c)
+        local session = c:session()
+        local n = session:get("n") or 0
+        moonshine.sleep("400ms")
+        session:set("n", n + 1)
+        return tostring(n)
+    end)
+    app:get("/set", function(c) c:session():set("n", 1) return "set" end)
+    app:get("/block", function(c)
+        moonshine.log.info("blocks " .. c:query("n"))  -- by a thread aside
+        ffi.C.usleep(400000)
+        return "blocked"
+    end)
+"""
+
+
+@pytest.fixture(name="pausing", params=["lmdb", "redis"])
+def fixture_pausing(request, tmp_path):
+    with store(request.param, tmp_path) as url, \
+            Node(PAUSES, settings={"session.url": url}) as node:
+        yield node
+
+
+def test_a_handler_that_waits_spends_no_time_of_the_store(pausing):
+    """Between reading and saving it may take longer than the store may."""
+    first = pausing.get("/pause")
+    assert first.status == 200, first
+    cookie = first.header("Set-Cookie").split(";")[0]
+    for count in "12":
+        again = pausing.get("/pause", {"Cookie": cookie})
+        assert (again.status, again.text) == (200, count)
+
+
+def test_a_loop_that_is_held_up_does_not_fail_the_store(pausing):
+    """While another request blocks the worker for longer than the store may
+    take, the session is saved, and its request hears of that."""
+    node = pausing
+    first, saving, second = (node.connect() for _ in range(3))
+    for client in (first, saving, second):
+        assert client.get("/set").status == 200
+    for n in range(3):
+        # All that comes during the first block is read in one turn: the
+        # session is under way when the second one begins.
+        first.send(build("GET", f"/block?n=first-{n}"))
+        node.wait_log(f"blocks first-{n}")
+        saving.send(build("GET", "/set"))
+        second.send(build("GET", f"/block?n=second-{n}"))
+        assert saving.read_response().text == "set"
+        assert first.read_response().text == "blocked"
+        assert second.read_response().text == "blocked"
