@@ -67,10 +67,8 @@ static void run_job(struct job *job, struct moon_watch *watch)
 static void *builder_main(void *arg)
 {
     struct moon_builder *builder = arg;
-    /* On Linux the priority belongs to the thread: loading yields to serving.
-     */
-    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), 10);
     struct moon_watch *watch = moon_budget_watch(builder->budget, NULL);
+    bool serves = false;
     (void)pthread_mutex_lock(&builder->lock);
     for (;;) {
         struct job *job = pop(&builder->todo);
@@ -82,6 +80,11 @@ static void *builder_main(void *arg)
         }
         (void)pthread_mutex_unlock(&builder->lock);
         run_job(job, watch);
+        /* Loading yields to serving, but for the first time, when there is
+         * nothing else to do. On Linux the priority belongs to the thread. */
+        if (!serves)
+            (void)setpriority(PRIO_PROCESS, (id_t)gettid(), 10);
+        serves = true;
         (void)pthread_mutex_lock(&builder->lock);
         push(&builder->done, job);
         (void)uv_async_send(&builder->wake);

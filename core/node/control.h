@@ -25,7 +25,8 @@ enum moon_control_type {
                               fd, if there are more (vm/dev_report.h) */
     MOON_CONTROL_ACCEPT,   /* to one that holds: connections are ours now */
     /* worker to master */
-    MOON_CONTROL_READY,     /* serves its first generation, or could */
+    MOON_CONTROL_READY,     /* serves its first generation, or could; count:
+                               microseconds that took to load */
     MOON_CONTROL_PREPARED,  /* vote: yes */
     MOON_CONTROL_FAILED,    /* vote: no; the text says why */
     MOON_CONTROL_COMMITTED, /* requests enter the new generation */

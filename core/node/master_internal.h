@@ -69,6 +69,7 @@ struct moon_place {
     struct moon_child *child; /* NULL: none now */
     uint32_t failures;        /* deaths before ready, in a row */
     uint64_t start_at_ms;     /* when to try again, if there is none */
+    uint64_t empty_ns;        /* since when it serves nobody; 0: it did not */
 };
 
 enum moon_reload_kind {

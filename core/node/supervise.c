@@ -62,6 +62,20 @@ static void release(struct moon_child *child)
     (void)moon_supervise_send(child, MOON_CONTROL_ACCEPT, 0);
 }
 
+/* What an application should know that wants to be back soon. */
+static void say_replaced(const struct moon_child *child, uint32_t load_us)
+{
+    struct moon_place *p = &child->master->places[child->place];
+    if (p->empty_ns != 0)
+        moon_log(MOON_LOG_INFO,
+                 "worker %u (pid %d) serves, %.1f ms after the last one died; "
+                 "loading the application took %.1f",
+                 child->place + 1, (int)child->pid,
+                 (double)(moon_clock_ns() - p->empty_ns) / 1e6,
+                 (double)load_us / 1e3);
+    p->empty_ns = 0;
+}
+
 static void handle(struct moon_child *child, struct moon_control_msg *msg)
 {
     struct moon_master *master = child->master;
@@ -71,6 +85,7 @@ static void handle(struct moon_child *child, struct moon_control_msg *msg)
             child->state = MOON_CHILD_READY;
         child->generation = msg->generation;
         master->places[child->place].failures = 0;
+        say_replaced(child, msg->count);
         if (child->holds && !master->takeover.pending)
             release(child);
         moon_reload_child_ready(child);
@@ -260,6 +275,8 @@ bool moon_supervise_reaped(struct moon_master *master, pid_t pid, int status)
         on_poll(&child->poll, 0, UV_READABLE);
     child->fd_open = false;
     child->reaped = true;
+    if (p->empty_ns == 0)
+        p->empty_ns = moon_clock_ns();
     log_death(child, status);
     p->child = NULL;
     moon_shm_reset_slot(moon_master_slot(master, place));
@@ -273,6 +290,8 @@ bool moon_supervise_reaped(struct moon_master *master, pid_t pid, int status)
     moon_shm_add(&master->shm->restarts, 1);
     moon_shm_add(&master->shm->deaths[death_of(child, status)], 1);
     bool before_ready = child->state == MOON_CHILD_STARTING;
+    bool from_outside = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL &&
+                        !child->watch.killed;
     if (before_ready)
         p->failures++;
     /* May decide that there is nothing to run any more, or commit without
@@ -281,7 +300,9 @@ bool moon_supervise_reaped(struct moon_master *master, pid_t pid, int status)
     if (master->current == NULL || master->state == MOON_MASTER_DRAINING ||
         p->child != NULL)
         return true;
-    if (before_ready)
+    /* The first time that somebody else ended it says nothing about the
+     * application; the second may be for want of memory. */
+    if (before_ready && !(from_outside && p->failures == 1))
         retry_later(master, place);
     else
         moon_supervise_spawn(master, place);

@@ -124,6 +124,7 @@ static void become_ready(struct moon_worker *worker)
     struct moon_control_msg msg;
     moon_control_msg_init(&msg, MOON_CONTROL_READY);
     msg.generation = moon_generations_current(worker->generations)->number;
+    msg.count = (uint32_t)((moon_clock_ns() - worker->load_ns) / 1000);
     moon_worker_send(worker, &msg);
 }
 
@@ -520,6 +521,7 @@ void moon_worker_main(const struct moon_worker_options *options)
     become(&worker);
     make_parts(&worker);
     start_handles(&worker);
+    worker.load_ns = moon_clock_ns();
     moon_generations_prepare(worker.generations, options->release, 0);
     (void)uv_run(&worker.loop, UV_RUN_DEFAULT);
     moon_worker_publish(&worker); /* what the last beat did not */

@@ -30,8 +30,9 @@ struct moon_worker {
     struct moon_generations *generations;
     struct moon_node_list *node_list;
     uint64_t base_counters[MOON_COUNTERS]; /* of this slot, before us */
-    bool loaded;                           /* its first generation is up */
-    bool serving;                          /* and it has begun to accept */
+    uint64_t load_ns;                      /* when it began with */
+    bool loaded;  /* its first generation, that is up */
+    bool serving; /* and it has begun to accept */
     bool control_lost;
 
     /* drain */

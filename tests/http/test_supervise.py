@@ -460,3 +460,34 @@ def test_master_uses_little_while_idle(start):
     before, began = switches(), time.monotonic()
     eventually(lambda: switches() - before >= 10, "it ticks")
     assert (switches() - before) / (time.monotonic() - began) < 40
+
+
+def test_kill_before_ready_costs_no_pause_the_first_time(start, tmp_path):
+    """Somebody ended it from outside: that says nothing about the code. Twice
+    in a row may be for want of memory."""
+    gate = tmp_path / "gate"
+    node = start(SAY + """
+        app:on_start(function()
+            while moonshine.worker().id > 0 and io.open("%s") do
+                moonshine.sleep("10ms")
+            end
+        end)""" % gate)
+    admin = Admin(node)
+    gate.touch()
+    victim = admin.workers()[0]["pid"]
+    for _ in range(2):  # the first serves, the second starts
+        os.kill(victim, signal.SIGKILL)
+        before, victim = victim, eventually(
+            lambda: next((w["pid"] for w in admin.workers()
+                          if w["state"] == "starting" and
+                          w["pid"] not in (0, victim)), None),
+            "the next one starts")
+        assert victim != before
+    assert "next try in" not in node.log()
+    os.kill(victim, signal.SIGKILL)
+    node.wait_log("next try in 200 ms")
+    gate.unlink()
+    admin.wait_serving(1)
+    node.wait_log(r"worker 1 \(pid \d+\) serves, [\d.]+ ms after the last one "
+                  r"died; loading the application took [\d.]+")
+    assert node.get("/").text == "ok"
