@@ -69,6 +69,18 @@ static void add_gauges(const struct moon_master *master, struct moon_buf *out)
            sum32(master, offsetof(struct moon_worker_slot, exchanges)));
     metric(out, "moonshine_tasks", "gauge", "tasks that belong to no request",
            sum32(master, offsetof(struct moon_worker_slot, tasks)));
+    metric(out, "moonshine_coroutines", "gauge",
+           "coroutines that are kept to run requests and tasks",
+           sum32(master, offsetof(struct moon_worker_slot, coroutines)));
+    metric(out, "moonshine_lua_refs", "gauge",
+           "values of Lua that the core holds",
+           sum32(master, offsetof(struct moon_worker_slot, lua_refs)));
+    metric(out, "moonshine_loop_handles", "gauge",
+           "active handles of the event loops, connections among them",
+           sum32(master, offsetof(struct moon_worker_slot, handles)));
+    metric(out, "moonshine_loop_timers", "gauge",
+           "running timers of the event loops",
+           sum32(master, offsetof(struct moon_worker_slot, timers)));
     metric(out, "moonshine_generations_live", "gauge",
            "generations of code that workers hold, summed over them",
            sum32(master, offsetof(struct moon_worker_slot, generations_live)));

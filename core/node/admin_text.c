@@ -94,12 +94,15 @@ static void add_worker_json(const struct moon_master *master, uint32_t i,
         out,
         "{\"id\":%u,\"pid\":%d,\"state\":\"%s\",\"generation\":%llu,"
         "\"generations_live\":%u,\"connections\":%u,\"in_flight\":%u,"
-        "\"tasks\":%u,\"uptime_ms\":%llu,\"lua_bytes\":%llu,"
+        "\"tasks\":%u,\"coroutines\":%u,\"lua_refs\":%u,\"handles\":%u,"
+        "\"timers\":%u,\"uptime_ms\":%llu,\"lua_bytes\":%llu,"
         "\"lua_limit_bytes\":%llu,\"resident_bytes\":%llu,"
         "\"loop_lag_ms\":%.1f",
         i + 1, pid, worker_state(s), (ull)moon_shm_get(&s->generation),
         moon_shm_get32(&s->generations_live), moon_shm_get32(&s->connections),
-        moon_shm_get32(&s->exchanges), moon_shm_get32(&s->tasks), (ull)up,
+        moon_shm_get32(&s->exchanges), moon_shm_get32(&s->tasks),
+        moon_shm_get32(&s->coroutines), moon_shm_get32(&s->lua_refs),
+        moon_shm_get32(&s->handles), moon_shm_get32(&s->timers), (ull)up,
         (ull)moon_shm_get(&s->vm_used_bytes),
         (ull)moon_shm_get(&s->vm_limit_bytes),
         (ull)(pid != 0 ? moon_process_resident_bytes(pid) : 0),

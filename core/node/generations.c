@@ -80,6 +80,8 @@ static void add_counts(struct moon_vm_stats *sum, const struct moon_vm *vm)
     sum->memory_stops += one.memory_stops;
     sum->timeouts += one.timeouts;
     sum->slices += one.slices;
+    sum->coroutines += one.coroutines;
+    sum->refs += one.refs;
 }
 
 static void on_timer_closed(uv_handle_t *handle)
@@ -429,7 +431,7 @@ void moon_generations_stats(const struct moon_generations *list,
                             struct moon_vm_stats *out)
 {
     *out = list->closed;
-    out->tasks = 0;
+    out->tasks = out->coroutines = out->refs = 0;
     for (const struct gen *gen = list->first; gen != NULL; gen = gen->next) {
         /* Before it is attached a VM is the builder's. */
         if (gen->base.vm == NULL)

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #define SHM_MAGIC 0x31304d48534e4f4dull /* "MONSHM01" */
-#define SHM_VERSION 8u
+#define SHM_VERSION 9u
 
 static size_t shm_size(uint32_t slots)
 {
@@ -92,6 +92,10 @@ void moon_shm_reset_slot(struct moon_worker_slot *slot)
     moon_shm_set32(&slot->exchanges, 0);
     moon_shm_set32(&slot->generations_live, 0);
     moon_shm_set32(&slot->tasks, 0);
+    moon_shm_set32(&slot->coroutines, 0);
+    moon_shm_set32(&slot->lua_refs, 0);
+    moon_shm_set32(&slot->handles, 0);
+    moon_shm_set32(&slot->timers, 0);
     moon_shm_set(&slot->generation, 0);
     moon_shm_set(&slot->running_at, 0);
     moon_shm_set(&slot->vm_used_bytes, 0);

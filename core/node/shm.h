@@ -57,6 +57,7 @@ enum moon_node_state {
     X(slow_slices, "slices of Lua that took slow_slice or longer")     \
     X(session_store_errors, "operations that a session store failed")  \
     X(quarantine_refusals, "requests refused by routes in quarantine") \
+    X(redis_connects, "attempts to connect to a Redis server")         \
     X(log_lines_dropped, "log lines dropped, as nobody took them")
 
 /* Why a worker had to be replaced. */
@@ -90,6 +91,9 @@ struct moon_worker_slot {
     _Atomic uint32_t exchanges; /* requests in flight */
     _Atomic uint32_t generations_live;
     _Atomic uint32_t tasks;
+    /* What would grow if something leaked: coroutines and references of its
+     * VMs, handles and timers of its loop. */
+    _Atomic uint32_t coroutines, lua_refs, handles, timers;
     _Atomic uint64_t generation; /* that new requests enter */
     _Atomic uint64_t started_ms; /* moon_clock_ms */
     _Atomic uint64_t running_at; /* see node/witness.h; 0: not known */

@@ -36,6 +36,8 @@ void moon_worker_publish(struct moon_worker *worker)
           moon_tally_get(MOON_TALLY_SESSION_STORE_ERRORS));
     count(worker, MOON_COUNTER_quarantine_refusals,
           moon_tally_get(MOON_TALLY_QUARANTINE_REFUSALS));
+    count(worker, MOON_COUNTER_redis_connects,
+          moon_tally_get(MOON_TALLY_REDIS_CONNECTS));
     count(worker, MOON_COUNTER_log_lines_dropped,
           moon_tally_get(MOON_TALLY_LOG_DROPPED));
     for (int i = 0; i < 5; i++)
@@ -55,6 +57,11 @@ void moon_worker_publish(struct moon_worker *worker)
     count(worker, MOON_COUNTER_linger_ends,
           moon_generations_ended(worker->generations));
     moon_shm_set32(&worker->slot->tasks, vm.tasks);
+    moon_shm_set32(&worker->slot->coroutines, vm.coroutines);
+    moon_shm_set32(&worker->slot->lua_refs, vm.refs);
+    moon_shm_set32(&worker->slot->handles, worker->loop.active_handles);
+    /* libuv counts them, and has no function that says so. */
+    moon_shm_set32(&worker->slot->timers, worker->loop.timer_heap.nelts);
     moon_shm_set(&worker->slot->vm_used_bytes, vm.used_bytes);
     moon_shm_set(&worker->slot->vm_limit_bytes, vm.limit_bytes);
 }

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "base/random.h"
+#include "base/tally.h"
 #include "state/redis_cluster.h"
 #include "state/redis_node.h"
 #include "state/redis_sentinel.h"
@@ -71,6 +72,7 @@ struct moon_redis_link *moon_redis_open_link(
     };
     struct moon_redis_link *link =
         moon_redis_link_create(redis->loop, hostz, port, &options);
+    moon_tally_add(MOON_TALLY_REDIS_CONNECTS, 1);
     if (link != NULL)
         redis->links++;
     return link;

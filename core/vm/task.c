@@ -99,10 +99,8 @@ void moon_task_release(struct moon_task *task)
         vm->child_count--;
     else if (task->x == NULL)
         vm->detached_count--;
-    if (task->has_co && vm->free_count >= POOL_MAX) {
-        luaL_unref(vm->L, LUA_REGISTRYINDEX, task->co_ref);
-        task->has_co = false;
-    }
+    if (vm->free_count >= POOL_MAX)
+        moon_vm_call_drop(task);
     task->state = MOON_TASK_FREE;
     task->x = NULL;
     task->slot = 0;

@@ -557,6 +557,7 @@ void moon_vm_get_stats(const struct moon_vm *vm, struct moon_vm_stats *out)
     out->peak_bytes = vm->memory.peak;
     out->limit_bytes = vm->memory.soft_limit;
     out->tasks = vm->live_count;
+    out->refs = (uint32_t)lua_objlen(vm->L, LUA_REGISTRYINDEX);
     out->wants_rebuild =
         vm->used_after_cycle > vm->memory.soft_limit / 100 * REBUILD_PERCENT;
 }

@@ -91,6 +91,15 @@ enum moon_err moon_vm_call_prepare(struct moon_vm *vm, struct moon_task *task)
     return moon_vm_call_protected(vm, new_coroutine, task, NULL);
 }
 
+void moon_vm_call_drop(struct moon_task *task)
+{
+    if (!task->has_co)
+        return;
+    luaL_unref(task->vm->L, LUA_REGISTRYINDEX, task->co_ref);
+    task->has_co = false;
+    task->vm->stats.coroutines--;
+}
+
 /* ---- failure ---- */
 
 static const char *kind_of(const struct moon_task *task, int status,
@@ -132,6 +141,9 @@ static int bury(lua_State *L)
     lua_pushlightuserdata(L, task);
     lua_replace(L, 1);
     (void)new_coroutine(L);
+    /* Before anything else may raise: nobody knows that reference any more. */
+    luaL_unref(L, LUA_REGISTRYINDEX, dead_ref);
+    vm->stats.coroutines--;
     lua_State *co = task->co;
     lua_rawgeti(co, LUA_REGISTRYINDEX, vm->main_ref);
     lua_pushinteger(co, MOON_MAIN_FAIL);
@@ -139,7 +151,6 @@ static int bury(lua_State *L)
     lua_pushinteger(co, (lua_Integer)task->number);
     lua_pushstring(co, death->kindz);
     lua_xmove(L, co, 2);
-    luaL_unref(L, LUA_REGISTRYINDEX, dead_ref);
     return 0;
 }
 
@@ -199,10 +210,7 @@ static void last_resort(struct moon_vm *vm, struct moon_task *task,
              task->x != NULL ? ", request " : "",
              task->x != NULL ? (int)task->x->request_id.len : 0,
              task->x != NULL ? task->x->request_id.ptr : "");
-    if (task->has_co) {
-        luaL_unref(vm->L, LUA_REGISTRYINDEX, task->co_ref);
-        task->has_co = false;
-    }
+    moon_vm_call_drop(task);
     if (task->x != NULL && !task->in_request) {
         if (moon_vm_call_protected(vm, forget_context, task, NULL) != MOON_OK)
             moon_log(MOON_LOG_ERROR, "a context outlives its request");
@@ -226,7 +234,6 @@ static void on_death(struct moon_vm *vm, struct moon_task *task, int status)
     moon_budget_clear(task->co, &vm->trap);
     moon_memory_begin_slice(&vm->memory,
                             vm->options.config->request_memory_bytes);
-    vm->stats.coroutines--;
     vm->stats.errors++;
     vm->stats.cpu_stops += trip == MOON_TRIP_CPU;
     vm->stats.memory_stops += trip == MOON_TRIP_MEMORY;

@@ -78,6 +78,9 @@ void moon_vm_call_resume(struct moon_vm *vm, struct moon_task *task, int nargs);
  * and its arguments. */
 MOON_MUST_CHECK enum moon_err moon_vm_call_prepare(struct moon_vm *vm,
                                                    struct moon_task *task);
+/* Takes it away again, if it has one: the collector's from now on. Never
+ * raises. */
+void moon_vm_call_drop(struct moon_task *task);
 /* Runs fn(L) protected on the main thread; the error text goes to `error`
  * (may be NULL). */
 MOON_MUST_CHECK enum moon_err moon_vm_call_protected(struct moon_vm *vm,

@@ -11,6 +11,7 @@ import pytest
 from support.admin import Admin
 from support.client import Client
 from support.node import ROOT, eventually
+from support.servers import RedisServer
 
 APP = r"""
 local limit = moonshine.limit
@@ -451,3 +452,57 @@ for _ in range(5):
                   b"Content-Length: 0\r\nConnection: close\r\n\r\n")
         print(s.makefile("rb").readline().split()[1].decode(), end="")
 """
+
+
+HOLDS = """
+    app:get("/", function() return "ok" end)
+    app:get("/fail", function() error("failed") end)
+    app:get("/deep", function()
+        local function deep(n) return 1 + deep(n + 1) end
+        return deep(0)
+    end)
+    app:get("/spin", function() while true do end end, { cpu_limit = "20ms" })
+    app:get("/wait", function() moonshine.sleep("300ms") return "waited" end)
+"""
+
+
+def test_what_would_grow_if_something_leaked(start):
+    """Handlers that die give back what they held, however they die."""
+    node = start(HOLDS)
+
+    def held():
+        worker, = Admin(node).workers()
+        for name in ("coroutines", "lua_refs", "handles", "timers"):
+            assert worker[name] == value(
+                node, name if name in ("coroutines", "lua_refs")
+                else f"loop_{name}"), name
+        return [worker[name] for name in ("coroutines", "lua_refs", "timers")]
+
+    with node.connect() as client:
+        def fail_all(times):
+            for _ in range(times):
+                for target in ("/fail", "/deep", "/spin", "/"):
+                    client.get(target)
+        fail_all(1)
+        eventually(lambda: held()[0] >= 1, "it is published")
+        before = held()
+        fail_all(20)
+        eventually(lambda: value(node, "lua_errors_total") == 63, "published")
+        assert held() == before
+    # What runs at once has a coroutine each, which is kept for the next.
+    waiting = [node.connect() for _ in range(20)]
+    for client in waiting:
+        client.send(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+    for client in waiting:
+        assert client.read_response().text == "waited"
+    eventually(lambda: 20 <= held()[0] < 20 + before[0] + 1, "they are kept")
+
+
+def test_attempts_to_connect_to_redis_are_counted(start):
+    with RedisServer() as redis:
+        node = start('app:get("/", function(c) c:session():set("n", 1) '
+                     'return "set" end)', settings={"session.url": redis.url})
+        assert node.get("/").status == 200
+        eventually(lambda: value(node, "redis_connects_total") == 1, "one")
+        redis.kill()
+        eventually(lambda: value(node, "redis_connects_total") >= 3, "more")
