@@ -7,17 +7,15 @@ Needs root, and `ip` (iproute2).
 import contextlib
 import os
 import pathlib
-import shutil
-import subprocess
 import tempfile
 import time
 
 import pytest
 
-from support import nginx as front
+from support import netns, nginx as front
 from support.admin import Admin
 from support.client import Client
-from support.node import BINARY, Node, eventually, write_app
+from support.node import Node, eventually, write_app
 from support.servers import RedisServer
 from support.traffic import SITE, Traffic
 
@@ -31,67 +29,9 @@ app:get("/limited", limit, function() return "passed" end)
 """
 
 
-def ip(*words):
-    subprocess.run(["ip", *words], check=True, stdin=subprocess.DEVNULL,
-                   capture_output=True)
-
-
-def possible():
-    if os.getuid() != 0 or shutil.which("ip") is None or \
-            not front.available():
-        return False
-    try:
-        ip("netns", "add", "moon-probe")
-        ip("netns", "del", "moon-probe")
-    except subprocess.CalledProcessError:
-        return False
-    return True
-
-
 pytestmark = pytest.mark.skipif(
-    not possible(), reason="needs root, network namespaces and nginx")
-
-
-class Place:
-    """A namespace with a cable to nginx (10.77.N.*) and to Redis (10.78.N.*);
-    the other ends are here."""
-
-    def __init__(self, number, stack):
-        self.number = number
-        self.name = f"moon{os.getpid() % 10000}-{number}"
-        ip("netns", "add", self.name)
-        stack.callback(ip, "netns", "del", self.name)
-        for kind in (77, 78):
-            ours, theirs = self.cable(kind), f"t{kind}-{number}"
-            ip("link", "add", ours, "type", "veth", "peer", "name", theirs,
-               "netns", self.name)
-            ip("addr", "add", f"10.{kind}.{number}.1/24", "dev", ours)
-            ip("link", "set", ours, "up")
-            self.inside("addr", "add", f"10.{kind}.{number}.2/24",
-                        "dev", theirs)
-            stack.callback(ip, "link", "del", ours)
-            self.inside("link", "set", theirs, "up")
-        self.inside("link", "set", "lo", "up")
-
-    def cable(self, kind):
-        return f"m{os.getpid() % 10000}-{kind}-{self.number}"
-
-    def inside(self, *words):
-        ip("-n", self.name, *words)
-
-    # At the other end: here the route stays, as with a real cable.
-    def pull(self, kind):
-        self.inside("link", "set", f"t{kind}-{self.number}", "down")
-
-    def plug(self, kind):
-        self.inside("link", "set", f"t{kind}-{self.number}", "up")
-
-    def program(self, home):
-        path = home / f"in-{self.number}"
-        path.write_text(f'#!/bin/sh\nexec ip netns exec {self.name} '
-                        f'"{BINARY}" "$@"\n')
-        path.chmod(0o755)
-        return str(path)
+    not (netns.possible() and front.available()),
+    reason="needs root, network namespaces and nginx")
 
 
 class Site:
@@ -101,7 +41,7 @@ class Site:
         app = write_app(home / "app", APP)
         self.redis = stack.enter_context(RedisServer(
             config=["protected-mode no", "bind * -::*"]))
-        self.places = [Place(i, stack) for i in (1, 2, 3)]
+        self.places = [netns.Place(i, stack) for i in (1, 2, 3)]
         self.nodes = [stack.enter_context(Node(
             app, name=name, binary=place.program(home),
             listen=f"10.77.{place.number}.2:8080",

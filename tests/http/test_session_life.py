@@ -1,14 +1,12 @@
 """How long sessions live, what their cookie says, what does not end them."""
 
 import re
-import subprocess
-import sys
 import time
 
 import pytest
 
 from support.crowd import APP
-from support.node import ROOT, Node, eventually
+from support.node import Node, eventually
 from support.servers import RedisServer
 
 
@@ -111,13 +109,3 @@ def test_its_cookie(settings, headers, want):
         value = line.split(";")[0].partition("=")[2]
         assert parts(line) == parts(want.format(value))
         assert alive(node, cookie)
-
-
-def test_a_short_storm():
-    """tests/bench/session_storm: 64 users, a network that is bad by turns."""
-    done = subprocess.run(
-        [sys.executable, "-B", ROOT / "tests/bench/session_storm",
-         "--operations", "6000"],
-        capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "each checked" in done.stdout

@@ -13,7 +13,7 @@ from support.faults import Proxy
 from support.node import Node, eventually
 from support.servers import Cluster, MemcachedServer, RedisServer, Sentinels
 
-# Generous: what is measured is in bench/session_storm.
+# Generous: what is measured is in bench/fire.
 BUDGET_SECONDS = 2.0
 
 

@@ -12,6 +12,8 @@ Its mode holds for what passes from then on:
     mute     forwards the questions only: answers are lost
     garble   replaces the first byte of the next answer that begins a piece
     trickle  forwards answers a byte at a time
+    say      answers each question itself, with `line`; for connections that
+             begin in this mode
 
 `cut()` closes all connections, with `after` bytes of the next answer;
 `refuse()` closes the listening socket until `accept()`.
@@ -20,6 +22,7 @@ Its mode holds for what passes from then on:
 import contextlib
 import os
 import pathlib
+import re
 import selectors
 import socket
 import tempfile
@@ -29,6 +32,7 @@ import time
 from support.servers import free_ports
 
 PIECE = 65536
+QUESTION = re.compile(rb"\*\d+\r\n")  # how a command begins
 
 
 class Pair:
@@ -52,6 +56,7 @@ class Proxy:
         self.port = 0 if unix else free_ports(1)[0]
         self.seconds = 0.1
         self.mode = "pass"
+        self.line = b"-ERR no\r\n"
         self.cut_after = None
         self.accepted = 0
         self.pairs = {}
@@ -176,6 +181,11 @@ class Proxy:
         mode = self.mode
         if mode == "freeze" or mode == ("mute" if answer else "deaf"):
             return  # read, so that the sender sees nothing of it, and lost
+        if mode == "say":
+            if not answer:
+                said = self.line * len(QUESTION.findall(data))
+                pair.queues[sock].append((time.monotonic(), said))
+            return
         if mode == "garble" and answer and data[:1] in b"+-:$*":
             self.mode = "pass"
             data = b"\x7f" + data[1:]
