@@ -93,7 +93,7 @@ def storm(crowd, seconds, proxy, redis, seed):
 
 def run(options):
     operations = options.pick(1000000, 12000)
-    seconds = options.length(900, 8)
+    seconds = options.length(600, 8)
     with RedisServer(appendonly="yes") as redis, \
             FarProxy(redis.port) as proxy, \
             Node(APP, workers=2, settings={
