@@ -334,6 +334,11 @@ function Scope:group(prefix, ...)
             fault.raise("group(): the last argument must be a function that gets the group, not "
                 .. "%s: group(%q, middleware, function(group) ... end)", fault.kind(body), prefix)
         end
+        if debug.getinfo(body, "u").nparams > 1 then -- it waits for `proceed`
+            fault.raise("group(): the last argument must be a function(group), and this one looks "
+                .. "like middleware: group(%q, middleware, function(group) ... end), or "
+                .. "local group = app:group(%q) and group:use(middleware)", prefix, prefix)
+        end
         body(group)
     end
     return group

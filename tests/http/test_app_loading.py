@@ -57,6 +57,9 @@ def test_modules(modules):
 LOAD_ERRORS = [
     ('app:get("/x", print)\napp:get("/x", print)',
      "app.lua:2: GET /x is registered twice, first at app.lua:1"),
+    ('app:group("/api", function(c, proceed) return proceed(c) end)',
+     "app.lua:1: group(): the last argument must be a function(group), and "
+     "this one looks like middleware"),
     ('app:get("x", print)', 'app.lua:1: the path "x" must start with /'),
     ('app:get("/-/x", print)', 'app.lua:1: the path "/-/x" is taken: those under /-/'),
     ('app:get("/x")', "app.lua:1: /x takes a handler function"),

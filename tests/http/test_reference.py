@@ -22,6 +22,7 @@ local objects = {
     counter = metrics.counter("a_total", "A"), gauge = metrics.gauge("b", "B"),
     histogram = metrics.histogram("c", "C"),
     timer = moonshine.every("1h", function() end),
+    redis = moonshine.redis("redis://127.0.0.1:1"), -- asked nothing
 }
 local list
 app:post("/", function(c)
@@ -56,6 +57,7 @@ SECTIONS = {
     "shared": ["Shared state"], "cache": ["Shared state"],
     "task": ["Tasks and time"], "timer": ["Tasks and time"],
     "file": ["Bodies"], "upload": ["Forms and uploads"],
+    "redis": ["Redis"],
     "tcp": ["Talking to other services: `moonshine.tcp`"],
     "t": ["Tests"], "client": ["Tests"], "response": ["Tests"],
 }
