@@ -161,6 +161,19 @@ static void check_status(struct moon_exchange *x)
         x->res.status = 500;
 }
 
+/* A large body goes to the kernel from where it is. */
+static enum moon_err add_large(struct moon_conn *conn, struct moon_str bytes)
+{
+    struct moon_server *server = conn->server;
+    if (conn->blocked)
+        return moon_outq_add(&conn->out, &server->outpool, bytes);
+    uint64_t before = conn->out.sent;
+    enum moon_err err =
+        moon_outq_add_through(&conn->out, &server->outpool, conn->fd, bytes);
+    server->stats.bytes_out += conn->out.sent - before;
+    return err;
+}
+
 /* Head and body in one go; a small body lands in the same buffer. */
 static enum moon_err queue_answer(struct moon_conn *conn, struct moon_netx *n,
                                   struct moon_out_head *head,
@@ -182,7 +195,7 @@ static enum moon_err queue_answer(struct moon_conn *conn, struct moon_netx *n,
         return err;
     if (body->file_fd < 0) {
         x->bytes_out = body->bytes.len;
-        return moon_outq_add(&conn->out, pool, body->bytes);
+        return add_large(conn, body->bytes);
     }
     int fd = body->file_fd;
     body->file_fd = -1;

@@ -221,33 +221,75 @@ static enum moon_err write_only_chunk(struct moon_outq *q,
     return MOON_OK;
 }
 
+/* The memory at the head as pieces for the system: how many, and *total bytes.
+ * Returns the chunk behind them. */
+static struct moon_outchunk *gather(const struct moon_outq *q,
+                                    struct iovec iov[IOV_MAX_USED], int *count,
+                                    size_t *total)
+{
+    struct moon_outchunk *at = q->head;
+    *count = 0;
+    *total = 0;
+    for (; at != NULL && at->fd < 0 && *count < IOV_MAX_USED; at = at->next) {
+        iov[*count].iov_base = at->buf.ptr + at->sent;
+        iov[*count].iov_len = at->buf.len - at->sent;
+        *total += iov[*count].iov_len;
+        (*count)++;
+    }
+    return at;
+}
+
+static ssize_t write_pieces(int fd, const struct iovec *iov, int count)
+{
+    ssize_t n;
+    do {
+        n = writev(fd, iov, count);
+    } while (n < 0 && errno == EINTR);
+    return n;
+}
+
 MOON_APART static enum moon_err write_memory(struct moon_outq *q,
                                              struct moon_outpool *pool, int fd)
 {
     struct iovec iov[IOV_MAX_USED];
-    int count = 0;
-    size_t total = 0;
-    struct moon_outchunk *at = q->head;
-    for (; at != NULL && at->fd < 0 && count < IOV_MAX_USED; at = at->next) {
-        iov[count].iov_base = at->buf.ptr + at->sent;
-        iov[count].iov_len = at->buf.len - at->sent;
-        total += iov[count].iov_len;
-        count++;
-    }
+    int count;
+    size_t total;
     ssize_t n;
-    do {
-        if (MOON_UNLIKELY(at != NULL)) {
-            /* More follows at once: let the kernel fill its packets. */
-            struct msghdr msg = {.msg_iov = iov, .msg_iovlen = (size_t)count};
+    if (MOON_UNLIKELY(gather(q, iov, &count, &total) != NULL)) {
+        /* More follows at once: let the kernel fill its packets. */
+        struct msghdr msg = {.msg_iov = iov, .msg_iovlen = (size_t)count};
+        do {
             n = sendmsg(fd, &msg, MSG_MORE | MSG_NOSIGNAL);
-        } else {
-            n = writev(fd, iov, count);
-        }
-    } while (n < 0 && errno == EINTR);
+        } while (n < 0 && errno == EINTR);
+    } else {
+        n = write_pieces(fd, iov, count);
+    }
     if (n < 0)
         return peer_error();
     advance(q, pool, (size_t)n);
     return (size_t)n == total ? MOON_OK : MOON_EAGAIN;
+}
+
+enum moon_err moon_outq_add_through(struct moon_outq *q,
+                                    struct moon_outpool *pool, int to,
+                                    struct moon_str bytes)
+{
+    struct iovec iov[IOV_MAX_USED + 1];
+    int count;
+    size_t waiting;
+    if (gather(q, iov, &count, &waiting) != NULL)
+        return moon_outq_add(q, pool, bytes);
+    iov[count].iov_base = (void *)(uintptr_t)bytes.ptr; /* only read */
+    iov[count].iov_len = bytes.len;
+    ssize_t n = write_pieces(to, iov, count + 1);
+    if (n <= 0)
+        return moon_outq_add(q, pool, bytes);
+    size_t through = (size_t)n > waiting ? (size_t)n - waiting : 0;
+    advance(q, pool, (size_t)n - through);
+    q->queued += through;
+    q->sent += through;
+    return moon_outq_add(q, pool,
+                         moon_str(bytes.ptr + through, bytes.len - through));
 }
 
 /* For file systems and sockets that sendfile does not join: a piece is copied

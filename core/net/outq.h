@@ -38,6 +38,13 @@ MOON_MUST_CHECK enum moon_err moon_outq_commit(struct moon_outq *q);
 MOON_MUST_CHECK enum moon_err moon_outq_add(struct moon_outq *q,
                                             struct moon_outpool *pool,
                                             struct moon_str bytes);
+/* Writes what waits and these to the socket `to`, in one call; copies what the
+ * kernel does not take, and all of them if a file waits before them. What is
+ * wrong with the socket the next moon_outq_write will say. */
+MOON_MUST_CHECK enum moon_err moon_outq_add_through(struct moon_outq *q,
+                                                    struct moon_outpool *pool,
+                                                    int to,
+                                                    struct moon_str bytes);
 /* Takes `fd` in any case. Small pieces are read at once. */
 MOON_MUST_CHECK enum moon_err moon_outq_add_file(struct moon_outq *q,
                                                  struct moon_outpool *pool,

@@ -160,6 +160,74 @@ static void test_files_between_memory(void **state)
     free(bytes);
 }
 
+static void add_through(struct world *w, const char *ptr, size_t len)
+{
+    assert_int_equal(
+        moon_outq_add_through(&w->q, &w->pool, w->here, moon_str(ptr, len)),
+        MOON_OK);
+}
+
+static void test_through_behind_what_waits(void **state)
+{
+    struct world *w = *state;
+    add(w, "head ", 5);
+    add_through(w, "body", 4);
+    assert_int_equal(moon_outq_pending(&w->q), 0);
+    assert_int_equal(w->q.queued, 9);
+    assert_int_equal(w->pool.count, 1); /* the head's chunk, and no other */
+    assert_int_equal(drain(w), 0);
+    assert_int_equal(w->got.len, 9);
+    assert_memory_equal(w->got.ptr, "head body", 9);
+}
+
+/* Whatever the kernel takes at once, the rest is kept, in order. */
+static void test_through_a_narrow_socket(void **state)
+{
+    struct world *w = *state;
+    enum { EACH = 500 * 1000, COUNT = 6 };
+    char *bytes = malloc(EACH * COUNT);
+    fill(bytes, EACH * COUNT, 11);
+    for (int i = 0; i < COUNT; i++) {
+        char *piece = malloc(EACH); /* its own: nothing may point to it later */
+        memcpy(piece, bytes + i * EACH, EACH);
+        add_through(w, piece, EACH);
+        free(piece);
+        if (i % 2 == 1)
+            (void)take(w);
+    }
+    assert_true(moon_outq_pending(&w->q) > 0);
+    assert_true(drain(w) > 0);
+    assert_int_equal(w->got.len, EACH * COUNT);
+    assert_memory_equal(w->got.ptr, bytes, EACH * COUNT);
+    assert_int_equal(w->q.queued, EACH * COUNT);
+    free(bytes);
+}
+
+static void test_through_behind_a_file(void **state)
+{
+    struct world *w = *state;
+    enum { BIG = 100 * 1000 };
+    char *bytes = malloc(BIG + 1000);
+    fill(bytes, BIG + 1000, 5);
+    assert_int_equal(
+        moon_outq_add_file(&w->q, &w->pool, make_file(bytes, BIG), 0, BIG),
+        MOON_OK);
+    add_through(w, bytes + BIG, 1000);
+    (void)drain(w);
+    assert_int_equal(w->got.len, BIG + 1000);
+    assert_memory_equal(w->got.ptr, bytes, BIG + 1000);
+    free(bytes);
+}
+
+static void test_through_to_nobody(void **state)
+{
+    struct world *w = *state;
+    assert_int_equal(shutdown(w->there, SHUT_RDWR), 0);
+    add_through(w, "lost", 4);
+    assert_int_equal(moon_outq_pending(&w->q), 4);
+    assert_int_equal(moon_outq_write(&w->q, &w->pool, w->here), MOON_ECLOSED);
+}
+
 static void test_file_shorter_than_promised(void **state)
 {
     struct world *w = *state;
@@ -205,6 +273,10 @@ int main(void)
         T(test_small_pieces_in_order),
         T(test_many_sizes_through_a_narrow_socket),
         T(test_files_between_memory),
+        T(test_through_behind_what_waits),
+        T(test_through_a_narrow_socket),
+        T(test_through_behind_a_file),
+        T(test_through_to_nobody),
         T(test_file_shorter_than_promised),
         T(test_peer_gone),
         T(test_open_and_commit),
