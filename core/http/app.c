@@ -58,7 +58,6 @@ struct moon_route *moon_app_add_route(struct moon_app *app, int *id)
         .chain = MOON_NO_CHAIN,
         .body_limit_bytes = UINT64_MAX,
         .dir_fd = -1,
-        .max_age_s = -1,
     };
     return route;
 }

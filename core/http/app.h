@@ -50,8 +50,7 @@ struct moon_route {
     /* app:static */
     int dir_fd; /* -1 unless static; owned by the app */
     struct moon_str index, fallback;
-    int64_t max_age_s; /* -1: no Cache-Control */
-    bool immutable;
+    struct moon_str cache_control; /* ready as a field's value; or empty */
 };
 
 /* What answers a status in a scope. Neither: the parent decides. */

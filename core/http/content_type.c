@@ -4,62 +4,67 @@
 
 #define UTF8 "; charset=utf-8"
 
+#define S(text)                \
+    {                          \
+        text, sizeof(text) - 1 \
+    }
+
 static const struct {
-    const char *extension, *type;
+    struct moon_str extension, type;
 } types[] = {
-    {"html", "text/html" UTF8},
-    {"htm", "text/html" UTF8},
-    {"css", "text/css" UTF8},
-    {"js", "text/javascript" UTF8},
-    {"mjs", "text/javascript" UTF8},
-    {"json", "application/json"},
-    {"map", "application/json"},
-    {"webmanifest", "application/manifest+json"},
-    {"txt", "text/plain" UTF8},
-    {"md", "text/markdown" UTF8},
-    {"csv", "text/csv" UTF8},
-    {"ics", "text/calendar" UTF8},
-    {"vtt", "text/vtt" UTF8},
-    {"xml", "application/xml"},
-    {"xhtml", "application/xhtml+xml"},
-    {"rss", "application/rss+xml"},
-    {"atom", "application/atom+xml"},
-    {"svg", "image/svg+xml"},
-    {"png", "image/png"},
-    {"apng", "image/apng"},
-    {"jpg", "image/jpeg"},
-    {"jpeg", "image/jpeg"},
-    {"gif", "image/gif"},
-    {"webp", "image/webp"},
-    {"avif", "image/avif"},
-    {"ico", "image/vnd.microsoft.icon"},
-    {"bmp", "image/bmp"},
-    {"tif", "image/tiff"},
-    {"tiff", "image/tiff"},
-    {"woff", "font/woff"},
-    {"woff2", "font/woff2"},
-    {"ttf", "font/ttf"},
-    {"otf", "font/otf"},
-    {"mp3", "audio/mpeg"},
-    {"ogg", "audio/ogg"},
-    {"oga", "audio/ogg"},
-    {"opus", "audio/ogg"},
-    {"wav", "audio/wav"},
-    {"flac", "audio/flac"},
-    {"m4a", "audio/mp4"},
-    {"aac", "audio/aac"},
-    {"mp4", "video/mp4"},
-    {"m4v", "video/mp4"},
-    {"webm", "video/webm"},
-    {"ogv", "video/ogg"},
-    {"mov", "video/quicktime"},
-    {"pdf", "application/pdf"},
-    {"wasm", "application/wasm"},
-    {"zip", "application/zip"},
-    {"gz", "application/gzip"},
-    {"tar", "application/x-tar"},
-    {"rtf", "application/rtf"},
-    {"epub", "application/epub+zip"},
+    {S("html"), S("text/html" UTF8)},
+    {S("htm"), S("text/html" UTF8)},
+    {S("css"), S("text/css" UTF8)},
+    {S("js"), S("text/javascript" UTF8)},
+    {S("mjs"), S("text/javascript" UTF8)},
+    {S("json"), S("application/json")},
+    {S("map"), S("application/json")},
+    {S("webmanifest"), S("application/manifest+json")},
+    {S("txt"), S("text/plain" UTF8)},
+    {S("md"), S("text/markdown" UTF8)},
+    {S("csv"), S("text/csv" UTF8)},
+    {S("ics"), S("text/calendar" UTF8)},
+    {S("vtt"), S("text/vtt" UTF8)},
+    {S("xml"), S("application/xml")},
+    {S("xhtml"), S("application/xhtml+xml")},
+    {S("rss"), S("application/rss+xml")},
+    {S("atom"), S("application/atom+xml")},
+    {S("svg"), S("image/svg+xml")},
+    {S("png"), S("image/png")},
+    {S("apng"), S("image/apng")},
+    {S("jpg"), S("image/jpeg")},
+    {S("jpeg"), S("image/jpeg")},
+    {S("gif"), S("image/gif")},
+    {S("webp"), S("image/webp")},
+    {S("avif"), S("image/avif")},
+    {S("ico"), S("image/vnd.microsoft.icon")},
+    {S("bmp"), S("image/bmp")},
+    {S("tif"), S("image/tiff")},
+    {S("tiff"), S("image/tiff")},
+    {S("woff"), S("font/woff")},
+    {S("woff2"), S("font/woff2")},
+    {S("ttf"), S("font/ttf")},
+    {S("otf"), S("font/otf")},
+    {S("mp3"), S("audio/mpeg")},
+    {S("ogg"), S("audio/ogg")},
+    {S("oga"), S("audio/ogg")},
+    {S("opus"), S("audio/ogg")},
+    {S("wav"), S("audio/wav")},
+    {S("flac"), S("audio/flac")},
+    {S("m4a"), S("audio/mp4")},
+    {S("aac"), S("audio/aac")},
+    {S("mp4"), S("video/mp4")},
+    {S("m4v"), S("video/mp4")},
+    {S("webm"), S("video/webm")},
+    {S("ogv"), S("video/ogg")},
+    {S("mov"), S("video/quicktime")},
+    {S("pdf"), S("application/pdf")},
+    {S("wasm"), S("application/wasm")},
+    {S("zip"), S("application/zip")},
+    {S("gz"), S("application/gzip")},
+    {S("tar"), S("application/x-tar")},
+    {S("rtf"), S("application/rtf")},
+    {S("epub"), S("application/epub+zip")},
 };
 
 struct moon_str moon_content_type_of(struct moon_str path)
@@ -70,8 +75,11 @@ struct moon_str moon_content_type_of(struct moon_str path)
     if (dot > 0 && path.ptr[dot - 1] == '.') {
         struct moon_str extension = moon_str(path.ptr + dot, path.len - dot);
         for (size_t i = 0; i < MOON_COUNT(types); i++) {
-            if (moon_str_eq_nocase(extension, moon_strz(types[i].extension)))
-                return moon_strz(types[i].type);
+            struct moon_str known = types[i].extension;
+            if (extension.len == known.len &&
+                (extension.ptr[0] | 0x20) == known.ptr[0] &&
+                moon_str_eq_nocase(extension, known))
+                return types[i].type;
         }
     }
     return MOON_STR("application/octet-stream");

@@ -146,6 +146,15 @@ enum moon_err moon_response_set_static(struct moon_response *res,
     return moon_response_add_static(res, arena, name, value);
 }
 
+enum moon_err moon_response_put_static(struct moon_response *res,
+                                       struct moon_arena *arena,
+                                       struct moon_str name,
+                                       struct moon_str value)
+{
+    remove_field(res, name);
+    return moon_response_add_static(res, arena, name, value);
+}
+
 bool moon_response_get(const struct moon_response *res, struct moon_str name,
                        uint32_t nth, struct moon_str *out)
 {

@@ -62,6 +62,10 @@ MOON_MUST_CHECK static inline enum moon_err moon_response_add_static(
 MOON_MUST_CHECK enum moon_err moon_response_set_static(
     struct moon_response *res, struct moon_arena *arena, struct moon_str name,
     struct moon_str value);
+/* Likewise; replaces whatever fields of that name there are. */
+MOON_MUST_CHECK enum moon_err moon_response_put_static(
+    struct moon_response *res, struct moon_arena *arena, struct moon_str name,
+    struct moon_str value);
 /* nth value of that name, borrowed until it is changed. */
 bool moon_response_get(const struct moon_response *res, struct moon_str name,
                        uint32_t nth, struct moon_str *out);

@@ -103,6 +103,34 @@ static enum moon_err make_path(struct moon_str path, struct moon_str index,
     return MOON_OK;
 }
 
+static char *put_hex(char *to, uint64_t value)
+{
+    char digits[16];
+    size_t at = sizeof(digits);
+    do {
+        digits[--at] = "0123456789abcdef"[value & 15];
+        value >>= 4;
+    } while (value != 0);
+    memcpy(to, digits + at, sizeof(digits) - at);
+    return to + sizeof(digits) - at;
+}
+
+/* "INODE-SIZE-MTIME", in hex. */
+static void write_etag(const struct stat *st, struct moon_static_file *out)
+{
+    char *to = out->etag;
+    *to++ = '"';
+    to = put_hex(to, (uint64_t)st->st_ino);
+    *to++ = '-';
+    to = put_hex(to, (uint64_t)st->st_size);
+    *to++ = '-';
+    to = put_hex(to, (uint64_t)st->st_mtim.tv_sec * 1000000000u +
+                         (uint64_t)st->st_mtim.tv_nsec);
+    *to++ = '"';
+    *to = '\0';
+    out->etag_len = (uint8_t)(to - out->etag);
+}
+
 static enum moon_err describe(int fd, struct moon_static_file *out)
 {
     struct stat st;
@@ -115,11 +143,7 @@ static enum moon_err describe(int fd, struct moon_static_file *out)
     out->fd = fd;
     out->size = (uint64_t)st.st_size;
     out->mtime = st.st_mtim.tv_sec;
-    (void)snprintf(out->etag, sizeof(out->etag), "\"%llx-%llx-%llx\"",
-                   (unsigned long long)st.st_ino,
-                   (unsigned long long)st.st_size,
-                   (unsigned long long)st.st_mtim.tv_sec * 1000000000u +
-                       (unsigned long long)st.st_mtim.tv_nsec);
+    write_etag(&st, out);
     return MOON_OK;
 }
 
@@ -183,16 +207,20 @@ static enum moon_err set_validators(const struct moon_validators *now,
                                     struct moon_response *res,
                                     struct moon_arena *arena)
 {
-    char date[30];
-    moon_http_date_write(now->mtime, date);
-    enum moon_err err =
-        moon_response_set(res, arena, MOON_STR("ETag"), now->etag);
+    enum { DATE = 29 };
+    char *text = moon_arena_alloc(arena, now->etag.len + DATE + 1);
+    if (text == NULL)
+        return MOON_ENOMEM;
+    memcpy(text, now->etag.ptr, now->etag.len);
+    moon_http_date_write(now->mtime, text + now->etag.len);
+    enum moon_err err = moon_response_put_static(res, arena, MOON_STR("ETag"),
+                                                 moon_str(text, now->etag.len));
     if (err == MOON_OK)
-        err = moon_response_set(res, arena, MOON_STR("Last-Modified"),
-                                moon_str(date, 29));
+        err = moon_response_put_static(res, arena, MOON_STR("Last-Modified"),
+                                       moon_str(text + now->etag.len, DATE));
     if (err == MOON_OK)
-        err = moon_response_set(res, arena, MOON_STR("Accept-Ranges"),
-                                MOON_STR("bytes"));
+        err = moon_response_put_static(res, arena, MOON_STR("Accept-Ranges"),
+                                       MOON_STR("bytes"));
     return err;
 }
 
@@ -241,8 +269,8 @@ enum moon_err moon_static_plan(const struct moon_static_file *file,
                                struct moon_arena *arena,
                                struct moon_static_plan *out)
 {
-    const struct moon_validators now = {moon_strz(file->etag), file->mtime,
-                                        true};
+    const struct moon_validators now = {moon_str(file->etag, file->etag_len),
+                                        file->mtime, true};
     *out = (struct moon_static_plan){200, 0, file->size};
     enum moon_err err = set_validators(&now, res, arena);
     if (err != MOON_OK)

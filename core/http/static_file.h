@@ -16,7 +16,8 @@ struct moon_static_file {
     int fd; /* owned by the caller after MOON_OK */
     uint64_t size;
     time_t mtime;
-    char etag[48]; /* strong, from inode, size and mtime in ns, quoted */
+    char etag[56]; /* strong, from inode, size and mtime in ns, quoted */
+    uint8_t etag_len;
 };
 
 /* `root_fd` is a directory; `path` relative to it, decoded, may be empty or

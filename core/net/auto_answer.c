@@ -2,10 +2,9 @@
 
 #include "http/path.h"
 #include "http/problem.h"
-#include "http/static_file.h"
+#include "net/generation.h"
 #include "net/stages.h"
 
-#include <stdio.h>
 #include <unistd.h>
 
 static void send_body(struct moon_exchange *x, int status,
@@ -105,69 +104,79 @@ bool moon_auto_no_route(struct moon_exchange *x)
 
 /* Which file answers: `name` is what its type is told by. */
 static enum moon_err open_static(const struct moon_exchange *x,
-                                 struct moon_static_file *file,
+                                 struct moon_open_file *file,
                                  struct moon_str *name, bool *fallback)
 {
     const struct moon_route *route = x->route;
+    struct moon_open_files **files = &x->generation->open_files;
+    uint64_t now_ms = x->started_ns / 1000000;
     struct moon_str rest = MOON_STR_NONE;
+    if (*files == NULL && (*files = moon_open_files_create()) == NULL)
+        return MOON_ENOMEM;
     if (x->match.param_count > 0)
         rest = x->match.params[x->match.param_count - 1].value;
     bool directory = rest.len == 0 || rest.ptr[rest.len - 1] == '/';
     *name = directory ? route->index : rest;
     *fallback = false;
-    enum moon_err err =
-        moon_static_open(route->dir_fd, rest, route->index, file);
+    enum moon_err err = moon_open_files_get(*files, now_ms, route->dir_fd, rest,
+                                            route->index, file);
     if (err != MOON_ENOT_FOUND || route->fallback.len == 0)
         return err;
     *name = route->fallback;
     *fallback = true;
-    return moon_static_open(route->dir_fd, route->fallback, MOON_STR_NONE,
-                            file);
+    return moon_open_files_get(*files, now_ms, route->dir_fd, route->fallback,
+                               MOON_STR_NONE, file);
 }
 
 /* The fallback stands for any path: a cache must ask before it shows it. */
 static enum moon_err set_cache_control(struct moon_exchange *x, bool fallback)
 {
-    char text[64] = "no-cache";
-    if (x->route->max_age_s < 0)
+    struct moon_str value = x->route->cache_control;
+    if (value.len == 0)
         return MOON_OK;
-    if (!fallback)
-        (void)snprintf(text, sizeof(text), "public, max-age=%lld%s",
-                       (long long)x->route->max_age_s,
-                       x->route->immutable ? ", immutable" : "");
-    return moon_response_set(&x->res, &x->arena, MOON_STR("Cache-Control"),
-                             moon_strz(text));
+    return moon_response_put_static(&x->res, &x->arena,
+                                    MOON_STR("Cache-Control"),
+                                    fallback ? MOON_STR("no-cache") : value);
+}
+
+static void send_file(struct moon_exchange *x,
+                      const struct moon_open_file *open,
+                      const struct moon_static_plan *plan,
+                      struct moon_str content_type)
+{
+    struct moon_out_body body = {.file_fd = open->file.fd,
+                                 .file_from = plan->from,
+                                 .file_length = plan->length,
+                                 .content_type = content_type};
+    if (open->bytes.ptr != NULL)
+        body.bytes =
+            moon_str(open->bytes.ptr + plan->from, (size_t)plan->length);
+    x->res.status = (uint16_t)plan->status;
+    (void)x->ops->respond(x, &body);
 }
 
 bool moon_auto_static(struct moon_exchange *x)
 {
-    struct moon_static_file file;
+    struct moon_open_file open;
     struct moon_static_plan plan;
     struct moon_str name;
     bool fallback;
-    enum moon_err err = open_static(x, &file, &name, &fallback);
+    enum moon_err err = open_static(x, &open, &name, &fallback);
     if (err == MOON_EAGAIN)
         return redirect_slash(x) ? true : moon_auto_error(x, 503, NULL);
     if (err != MOON_OK)
         return moon_auto_error(
             x, err == MOON_EFULL || err == MOON_ENOMEM ? 503 : 404, NULL);
-    err = moon_static_plan(&file, &x->req, &x->res, &x->arena, &plan);
+    err = moon_static_plan(&open.file, &x->req, &x->res, &x->arena, &plan);
     if (err == MOON_OK)
         err = set_cache_control(x, fallback);
-    if (err != MOON_OK || plan.status == 412 || plan.status == 416) {
-        (void)close(file.fd);
+    bool content = err == MOON_OK && (plan.status == 200 || plan.status == 206);
+    if (!content && open.file.fd >= 0) {
+        (void)close(open.file.fd);
+        open.file.fd = -1;
+    }
+    if (err != MOON_OK || plan.status == 412 || plan.status == 416)
         return moon_auto_error(x, err != MOON_OK ? 503 : plan.status, NULL);
-    }
-    struct moon_out_body body = {.file_fd = -1,
-                                 .content_type = moon_content_type_of(name)};
-    x->res.status = (uint16_t)plan.status;
-    if (plan.status == 304) {
-        (void)close(file.fd);
-    } else {
-        body.file_fd = file.fd;
-        body.file_from = plan.from;
-        body.file_length = plan.length;
-    }
-    (void)x->ops->respond(x, &body);
+    send_file(x, &open, &plan, moon_content_type_of(name));
     return true;
 }

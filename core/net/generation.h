@@ -9,6 +9,7 @@
 #include "base/archive.h"
 #include "base/config.h"
 #include "http/client.h"
+#include "http/open_files.h"
 #include "vm/vm.h"
 
 struct moon_quarantine_gate; /* vm/quarantine_gate.h */
@@ -16,12 +17,13 @@ struct moon_route_tally;     /* net/route_tally.h */
 
 struct moon_generation {
     uint64_t number;
-    struct moon_vm *vm;             /* owned */
-    struct moon_archive *files;     /* a reference */
-    struct moon_config *config;     /* owned */
-    struct moon_trust trust;        /* what `config` says of proxies */
-    uint32_t exchanges;             /* that run on it */
-    struct moon_route_tally *tally; /* owned; NULL: nobody counts */
+    struct moon_vm *vm;                 /* owned */
+    struct moon_archive *files;         /* a reference */
+    struct moon_config *config;         /* owned */
+    struct moon_trust trust;            /* what `config` says of proxies */
+    uint32_t exchanges;                 /* that run on it */
+    struct moon_route_tally *tally;     /* owned; NULL: nobody counts */
+    struct moon_open_files *open_files; /* owned; NULL: none asked for yet */
     /* owned; NULL: no route of it is ever shut off */
     struct moon_quarantine_gate *quarantine;
     void (*on_unused)(void *ctx, struct moon_generation *generation);

@@ -99,6 +99,7 @@ static void on_timer_closed(uv_handle_t *handle)
     }
     moon_route_tally_destroy(gen->base.tally);
     moon_quarantine_gate_destroy(gen->base.quarantine);
+    moon_open_files_destroy(gen->base.open_files);
     free(gen);
     list->o.changed(list->o.ctx);
 }
@@ -368,6 +369,10 @@ void moon_generations_drop(struct moon_generations *list, uint64_t txn)
 
 void moon_generations_tend(struct moon_generations *list)
 {
+    uint64_t now_ms = moon_clock_ns() / 1000000;
+    for (const struct gen *gen = list->first; gen != NULL; gen = gen->next)
+        if (gen->base.open_files != NULL)
+            moon_open_files_sweep(gen->base.open_files, now_ms);
     if (list->current == NULL || list->stopping)
         return;
     struct moon_vm_stats stats;

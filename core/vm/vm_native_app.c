@@ -159,8 +159,7 @@ static void fill_route(lua_State *L, struct moon_app *app,
     fill_guards(L, route, table);
     route->index = text_field(L, app, table, "index");
     route->fallback = text_field(L, app, table, "fallback");
-    route->max_age_s = (int64_t)number_field(L, table, "max_age", -1);
-    route->immutable = bool_field(L, table, "immutable");
+    route->cache_control = text_field(L, app, table, "cache_control");
 }
 
 /* add_route{...} -> id; or nil, message, id of the route that is there */

@@ -127,7 +127,7 @@ local function add_route(app, route, by_id)
         quarantine_failures = route.quarantine_failures,
         quarantine_retry_ms = route.quarantine_retry_ms,
         dir = route.dir, index = route.index, fallback = route.fallback,
-        max_age = route.max_age, immutable = route.immutable,
+        cache_control = route.cache_control,
     }
     if not id then
         local first = by_id[other]

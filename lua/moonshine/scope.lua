@@ -301,12 +301,16 @@ function Scope:static(prefix, dir, options)
         index = fault.want(options.index or "index.html", "string", "static(): index"),
         fallback = options.fallback
             and fault.want(options.fallback, "string", "static(): fallback"),
-        immutable = options.immutable and true or nil,
     }
-    if options.max_age ~= nil then
-        route.max_age = math.floor(units.seconds(options.max_age, "static(): max_age"))
+    local max_age = options.max_age
+    if max_age ~= nil then
+        max_age = math.floor(units.seconds(max_age, "static(): max_age"))
     elseif options.immutable then
-        route.max_age = 365 * 86400
+        max_age = 365 * 86400
+    end
+    if max_age then
+        route.cache_control = ("public, max-age=%d%s"):format(max_age,
+            options.immutable and ", immutable" or "")
     end
     table.insert(self.root.routes, route)
 end

@@ -37,7 +37,7 @@ static void routes_start_with_what_unset_means(void **state)
         assert_int_equal(id, i);
         assert_int_equal(route->chain, MOON_NO_CHAIN);
         assert_int_equal(route->dir_fd, -1);
-        assert_int_equal(route->max_age_s, -1);
+        assert_int_equal(route->cache_control.len, 0);
         assert_true(route->body_limit_bytes == UINT64_MAX);
     }
     assert_int_equal(app->route_count, 100);
