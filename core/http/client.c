@@ -59,7 +59,7 @@ static bool is_first(const struct moon_trust *trust)
 static void complain_of_stranger(struct moon_exchange *x)
 {
     char text[MOON_IP_TEXT];
-    if (!is_near(&x->peer) || !has_field(x, x->trust->rfc7239) ||
+    if (!has_field(x, x->trust->rfc7239) || !is_near(&x->peer) ||
         !is_first(x->trust))
         return;
     struct moon_str ip = moon_peer_ip(&x->peer, text);

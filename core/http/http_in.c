@@ -1,5 +1,6 @@
 #include "http/http_in.h"
 
+#include "http/head_plain.h"
 #include "http/token.h"
 
 enum phase {
@@ -230,7 +231,6 @@ void moon_http_in_start(struct moon_http_in *in, struct moon_request *req,
                         struct moon_arena *arena,
                         const struct moon_http_limits *limits)
 {
-    llhttp_init(&in->parser, HTTP_REQUEST, &settings);
     in->body.sink = NULL;
     in->req = req;
     in->arena = arena;
@@ -430,12 +430,35 @@ static enum moon_http_in_result feed_head(struct moon_http_in *in,
     if (in->phase == PHASE_START) {
         in->phase = PHASE_HEAD;
         in->start = (uint32_t)from;
+        llhttp_init(&in->parser, HTTP_REQUEST, &settings);
     }
     in->req->base = base;
     *used = to - from;
     if (MOON_UNLIKELY(in->phase == PHASE_METHOD))
         return respell(in, base, to, used);
     return execute(in, base, from, to, used);
+}
+
+/* The usual head, without llhttp, if it is all there. */
+static bool read_plain(struct moon_http_in *in, const char *base, size_t from,
+                       size_t to, size_t *used)
+{
+    const struct moon_http_limits *limits = in->limits;
+    struct moon_request *req = in->req;
+    size_t most = limits->request_line_bytes < limits->header_bytes
+                      ? limits->request_line_bytes
+                      : limits->header_bytes;
+    uint32_t most_fields = limits->header_count < req->field_cap
+                               ? limits->header_count
+                               : req->field_cap;
+    uint32_t behind = moon_head_plain(req, most_fields, base, from,
+                                      to - from > most ? from + most : to);
+    if (behind == 0)
+        return false;
+    in->phase = PHASE_DONE;
+    in->head_done = true;
+    *used = behind - from;
+    return true;
 }
 
 static enum moon_http_in_result body_failed(struct moon_http_in *in)
@@ -464,7 +487,9 @@ enum moon_http_in_result moon_http_in_feed(struct moon_http_in *in,
                                            size_t to, size_t *used)
 {
     if (MOON_LIKELY(in->phase == PHASE_START && from < to))
-        return feed_head(in, base, from, to, used);
+        return MOON_LIKELY(read_plain(in, base, from, to, used))
+                   ? MOON_IN_HEAD
+                   : feed_head(in, base, from, to, used);
     *used = 0;
     switch ((enum phase)in->phase) {
     case PHASE_START:

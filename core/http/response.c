@@ -193,7 +193,9 @@ static bool describes_content(const struct moon_out_field *field)
 void moon_response_drop_content(struct moon_response *res)
 {
     uint32_t kept = 0;
-    for (uint32_t i = 0; i < res->field_count; i++) {
+    while (kept < res->field_count && !describes_content(&res->fields[kept]))
+        kept++;
+    for (uint32_t i = kept; i < res->field_count; i++) {
         if (!describes_content(&res->fields[i]))
             res->fields[kept++] = res->fields[i];
     }
