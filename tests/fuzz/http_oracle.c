@@ -121,6 +121,7 @@ static bool is_plain_host(struct moon_str s)
 static enum oracle_verdict content_length(struct oracle_head *head,
                                           struct moon_str value)
 {
+    size_t significant = 0;
     if (head->has_length || value.len == 0)
         return ORACLE_BAD;
     head->has_length = true;
@@ -128,8 +129,10 @@ static enum oracle_verdict content_length(struct oracle_head *head,
     for (size_t i = 0; i < value.len; i++) {
         if (!isdigit((unsigned char)value.ptr[i]))
             return ORACLE_BAD;
-        if (i < 18)
-            head->length = head->length * 10 + (uint64_t)(value.ptr[i] - '0');
+        significant += significant > 0 || value.ptr[i] != '0';
+        head->length = significant <= 18
+                           ? head->length * 10 + (uint64_t)(value.ptr[i] - '0')
+                           : ORACLE_FAR;
     }
     return value.len < 18 ? ORACLE_CLEAN : ORACLE_LAX;
 }

@@ -7,6 +7,7 @@
 #include "base/buf.h"
 
 enum { ORACLE_FIELDS = 200 };
+#define ORACLE_FAR UINT64_MAX /* a length of more than 18 digits */
 
 enum oracle_verdict {
     ORACLE_BAD,   /* must be refused */

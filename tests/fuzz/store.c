@@ -1,19 +1,21 @@
 /* Clients of stores against servers that say anything: Redis alone, behind
- * sentinels and as a cluster, and memcached. Commands, scripts, subscriptions
- * and every operation on sessions. Each callback comes once, what is reported
- * as read can be used, and when all is given back nothing is left.
+ * sentinels and as a cluster, and memcached. Commands, scripts, subscriptions,
+ * limits of a cluster and every operation on sessions. Each callback comes
+ * once, what is reported as read can be used, and when all is given back
+ * nothing is left.
  *
  * Input: a kind, a byte of flags, how many operations, one byte for each, and
  * then chunks for the servers (fake_server.h). */
 #include "fake_server.h"
 
 #include "base/clock.h"
+#include "state/cluster_limits.h"
 #include "state/memcached_sessions.h"
 #include "state/redis_sessions.h"
 
 #include <hiredis/hiredis.h>
 
-enum { ASKED = 6, TURNS = 40 };
+enum { ASKED = 6, OPERATIONS = 20, TURNS = 40 };
 
 enum kind { SINGLE, SENTINEL, CLUSTER, MEMCACHED, KINDS };
 
@@ -22,6 +24,7 @@ struct asked {
     struct moon_session_op op; /* of a session */
     struct moon_redis_own *own;
     struct moon_redis_sub *sub;
+    struct moon_cluster_ask ask;
     unsigned expected, fired;
 };
 
@@ -31,6 +34,8 @@ struct world {
     struct moon_session_store *store;
     struct moon_redis *redis; /* NULL: memcached */
     struct moon_redis_script *script;
+    struct moon_cluster_limits *limits;
+    struct moon_cluster_news news;
     struct asked asked[ASKED];
 };
 
@@ -131,6 +136,34 @@ static void subscribe(struct asked *asked, bool pattern)
                                     &asked->sub) == MOON_OK);
 }
 
+/* ---- limits ---- */
+
+static void on_told(struct moon_cluster_ask *ask)
+{
+    struct asked *asked = ask->ctx;
+    asked->fired++;
+    if (!ask->failed)
+        FUZZ_CHECK(ask->result.retry_ns <= INT64_MAX);
+    moon_cluster_ask_undo(ask);
+}
+
+static void ask_limit(struct asked *asked, uint32_t which)
+{
+    static const struct moon_rate rates[] = {
+        {MOON_RATE_TOKEN_BUCKET, 10, 100000000, 1000000000},
+        {MOON_RATE_LEAKY_BUCKET, 10, 100000000, 1000000000},
+        {MOON_RATE_SLIDING_WINDOW, 10, 0, 1000000000},
+        {MOON_RATE_CONCURRENCY, 10, 0, 1000000000},
+    };
+    moon_cluster_ask_init(&asked->ask, w.limits, &rates[which % 4],
+                          MOON_STR("limit"), MOON_STR("key"));
+    asked->ask.ctx = asked;
+    if (moon_cluster_ask_take(&asked->ask, 1, on_told) == MOON_EAGAIN)
+        asked->expected++;
+    else
+        FUZZ_CHECK(asked->ask.failed);
+}
+
 /* ---- sessions ---- */
 
 static void use_result(struct moon_session_op *op)
@@ -226,8 +259,12 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 
 static void start(struct asked *asked, uint32_t what)
 {
-    if (w.redis == NULL || what >= 8) {
+    if (w.redis == NULL || (what >= 8 && what < 16)) {
         ask_session(asked, what);
+        return;
+    }
+    if (what >= 16) {
+        ask_limit(asked, what);
         return;
     }
     switch (what) {
@@ -285,6 +322,15 @@ static void open_store(enum kind kind)
                               sizeof(error)) == MOON_OK);
     w.script = moon_redis_script_get(w.redis, MOON_STR("return 1"));
     FUZZ_CHECK(w.script != NULL);
+    const struct moon_cluster_limits_options options = {
+        .urlz = urls[kind],
+        .nodez = "node",
+        .connect_timeout_ms = 1000,
+        .timeout_ms = 250,
+        .news = &w.news,
+    };
+    FUZZ_CHECK(moon_cluster_limits_create(&w.loop, &options, &w.limits, error,
+                                          sizeof(error)) == MOON_OK);
 }
 
 /* What is under way fails; then everything is given back. */
@@ -310,6 +356,7 @@ static void close_store(void)
     }
     w.store->ops->close(w.store);
     if (w.redis != NULL) {
+        moon_cluster_limits_destroy(w.limits);
         moon_redis_script_unref(w.script);
         moon_redis_unref(w.redis);
     }
@@ -326,7 +373,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint32_t count = fuzz_below(&bytes, ASKED + 1);
     uint32_t what[ASKED];
     for (uint32_t i = 0; i < count; i++)
-        what[i] = fuzz_below(&bytes, 16);
+        what[i] = fuzz_below(&bytes, OPERATIONS);
     memset(&w, 0, sizeof(w));
     FUZZ_CHECK(uv_loop_init(&w.loop) == 0);
     (void)uv_timer_init(&w.loop, &w.keep);
