@@ -5,6 +5,7 @@
  * and paths to match, which begin with '?'. */
 #include "fuzz.h"
 
+#include "http/fit.h"
 #include "http/router.h"
 
 enum { ROUTES = 12, ERROR = 256 };
@@ -134,6 +135,33 @@ static uint32_t allowed(const struct world *w)
     return methods;
 }
 
+/* What is told people about it is no other than what the router does. */
+static void check_explained(const struct world *w)
+{
+    for (int i = 0; i < w->count; i++) {
+        const struct moon_pattern *a = &w->routes[i].pattern;
+        struct moon_buf text = {0};
+        struct moon_fit fit = moon_fit_of(a, &w->path);
+        bool fits_here = fits(a, &w->path, w->path.slash);
+        FUZZ_CHECK((fit.kind == MOON_FIT_YES) == fits_here);
+        FUZZ_CHECK(fits_here ? fit.distance == 0
+                             : fit.at <= a->count || fit.at <= w->path.count);
+        (void)moon_fit_is_near(&fit, a, &w->path);
+        moon_fit_explain(&fit, a, &w->path, &text);
+        FUZZ_CHECK((text.len > 0) != fits_here);
+        moon_buf_deinit(&text);
+        for (int k = 0; fits_here && k < w->count; k++) {
+            const struct moon_pattern *b = &w->routes[k].pattern;
+            uint32_t at = 0;
+            if (!fits(b, &w->path, w->path.slash))
+                continue;
+            int order = moon_pattern_order(a, b, &at);
+            FUZZ_CHECK((order < 0) == wins(a, b));
+            FUZZ_CHECK((order > 0) == wins(b, a));
+        }
+    }
+}
+
 /* ---- comparing ---- */
 
 static void check_params(const struct world *w, const struct moon_match *match)
@@ -216,6 +244,8 @@ static void check_match(struct world *w, enum moon_method method,
         return;
     }
     FUZZ_CHECK(err == MOON_OK);
+    if (method == MOON_METHOD_GET)
+        check_explained(w);
     FUZZ_CHECK(match.route == best(w, method, w->path.slash));
     if (match.route != MOON_NO_ROUTE) {
         FUZZ_CHECK(match.any_method == w->routes[match.route].any);
