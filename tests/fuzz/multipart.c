@@ -126,9 +126,12 @@ static void add_quoted(struct moon_buf *to, struct moon_str text)
     }
 }
 
-/* Can be written so that it comes back: browsers escape neither '%' nor '\'. */
+/* Can be written so that it comes back, in a header that is not too large?
+ * Browsers escape neither '%' nor '\'. */
 static bool is_writable(struct moon_str name)
 {
+    if (name.len > MOON_PART_HEADER_BYTES / 10)
+        return false;
     for (size_t i = 0; i < name.len; i++) {
         unsigned char ch = (unsigned char)name.ptr[i];
         if (ch == '%' || ch == '\\' || ch == 0x7f ||
