@@ -344,7 +344,7 @@ static void close_store(void)
             moon_redis_unsubscribe(w.asked[i].sub);
     }
     turns(5);
-    uint64_t until = moon_clock_ms() + 5000;
+    uint64_t until = moon_clock_ms() + 15000;
     for (int i = 0; i < ASKED; i++) {
         /* Memcached waits for its next probe, or the operation's deadline. */
         while (w.asked[i].fired < w.asked[i].expected &&
