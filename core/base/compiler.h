@@ -55,6 +55,9 @@ typedef unsigned __int128 moon_u128;
  * the process. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define MOON_SANITIZED 1
+#elif defined(__has_feature) /* clang's way of saying it */
+#define MOON_SANITIZED \
+    (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
 #else
 #define MOON_SANITIZED 0
 #endif

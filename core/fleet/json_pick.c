@@ -11,7 +11,7 @@ static size_t skip_string(struct moon_str json, size_t at)
 
 static size_t skip_space(struct moon_str json, size_t at)
 {
-    while (at < json.len && strchr(" \t\r\n", json.ptr[at]) != NULL)
+    while (at < json.len && memchr(" \t\r\n", json.ptr[at], 4) != NULL)
         at++;
     return at;
 }
@@ -55,7 +55,7 @@ bool moon_json_pick(struct moon_str json, const char *keyz,
             return false;
         at = skip_space(json, at + 1);
         end = skip_value(json, at);
-        if (end > json.len)
+        if (at >= json.len || end > json.len)
             return false;
         if (moon_str_eq(key, moon_strz(keyz))) {
             *value = moon_str_trim(moon_str(json.ptr + at, end - at));

@@ -68,7 +68,8 @@ static void add_bucket(struct moon_sample *sample, const struct line *line)
 {
     struct moon_str text = label(line->labels, "le");
     double bound = INFINITY;
-    if (!moon_str_eq(text, MOON_STR("+Inf")) && !to_double(text, &bound))
+    if (!moon_str_eq(text, MOON_STR("+Inf")) &&
+        (!to_double(text, &bound) || !(bound >= 0))) /* NaN neither */
         return;
     uint32_t i = 0;
     while (i < sample->bucket_count && sample->bounds[i] < bound)

@@ -218,12 +218,10 @@ static void on_connection(struct moon_str value, struct moon_head_notes *notes)
     }
 }
 
-/* "host", also read with what is behind it: a colon, and no less than three
- * bytes more. */
+/* Of a name of four bytes. */
 static inline bool is_name_host(const char *name)
 {
-    uint64_t folded = moon_load_le64(name) | 0x2020202020u;
-    return (folded & 0xffffffffffu) == 0x3a74736f68u;
+    return (moon_load_le32(name) | 0x20202020u) == 0x74736f68u;
 }
 
 /* Is a field name of the right length this one? `lowerz` has only letters and

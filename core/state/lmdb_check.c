@@ -61,7 +61,7 @@ _Static_assert(PAGE_HEAD + sizeof(struct meta) == META_BYTES, "the same");
 
 struct checker {
     int fd;
-    uint64_t file_bytes, pages;
+    uint64_t file_bytes, pages, txn;
     uint32_t psize;
     unsigned char *seen; /* a bit for each page */
     char *levels;        /* a page for each level of the tree */
@@ -254,13 +254,15 @@ static enum moon_err check_key(struct walk *w, uint64_t page,
 static enum moon_err walk_db(struct checker *c, const struct db *db,
                              struct moon_str name);
 
-/* A record of the free list: a count, then that many pages. */
+/* A record of the free list: a count, then that many pages, the last one first.
+ * LMDB finds runs by that order, and would hand out a page twice without it. */
 static enum moon_err check_free(struct checker *c, const struct node *node)
 {
     enum moon_err err = MOON_OK;
     char *own = NULL;
     const char *list = node->data;
-    if ((node->flags & NODE_FLAGS & ~NODE_BIG) != 0)
+    uint64_t txn = load64(node->key.ptr); /* that needed these pages last */
+    if ((node->flags & NODE_FLAGS & ~NODE_BIG) != 0 || txn == 0 || txn > c->txn)
         return broken(c, "the free list is damaged");
     if ((node->flags & NODE_BIG) != 0) {
         struct moon_str first;
@@ -280,8 +282,13 @@ static enum moon_err check_free(struct checker *c, const struct node *node)
     if (err == MOON_OK &&
         (node->size < sizeof(count) || count > node->size / sizeof(count) - 1))
         err = broken(c, "the free list is damaged");
-    for (uint64_t i = 1; i <= count && err == MOON_OK; i++)
-        err = claim(c, load64(list + i * sizeof(count)));
+    uint64_t before = NO_PAGE;
+    for (uint64_t i = 1; i <= count && err == MOON_OK; i++) {
+        uint64_t page = load64(list + i * sizeof(count));
+        err = page < before ? claim(c, page)
+                            : broken(c, "the free list is not in order");
+        before = page;
+    }
     free(own);
     return err;
 }
@@ -435,8 +442,13 @@ static enum moon_err read_newest(struct checker *c, struct meta *meta)
         return err;
     if (other.free.pad != meta->free.pad)
         return broken(c, "with pages of two sizes");
-    if (other.txn > meta->txn)
+    bool second = other.txn > meta->txn;
+    if (second)
         *meta = other;
+    /* LMDB writes them in turn, and looks where that transaction belongs. */
+    if ((meta->txn & 1) != second)
+        return broken(c, "transaction %llu is on the other's page",
+                      (unsigned long long)meta->txn);
     return MOON_OK;
 }
 
@@ -458,6 +470,7 @@ static enum moon_err check(struct checker *c, struct meta *meta)
         return err;
     c->psize = meta->free.pad;
     c->pages = meta->last_page + 1;
+    c->txn = meta->txn;
     if (c->pages < 2 || c->pages > c->file_bytes / c->psize + BEHIND_MAX)
         return broken(c, "ends long before page %llu",
                       (unsigned long long)meta->last_page);

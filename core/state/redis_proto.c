@@ -62,31 +62,68 @@ size_t moon_redis_command_size(const struct moon_str *argv, uint32_t argc)
 
 /* ---- replies ---- */
 
+/* hiredis makes room for all elements that an array says it has, up to 2^31,
+ * and looks at all of it when it lets go: seconds, for eleven bytes. So we
+ * count before it does. */
+struct reader {
+    redisReader *parser;
+    redisReplyObjectFunctions make; /* those of hiredis, but for arrays */
+    void *(*make_array)(const redisReadTask *, int);
+    bool too_many;
+};
+
+static void *make_array(const redisReadTask *task, int elements)
+{
+    struct reader *reader = task->privdata;
+    reader->too_many = elements > MOON_REDIS_ELEMENTS_MAX;
+    return reader->too_many ? NULL : reader->make_array(task, elements);
+}
+
 static void *create(void)
 {
-    return redisReaderCreate();
-}
-
-static void destroy(void *reader)
-{
-    redisReaderFree(reader);
-}
-
-static enum moon_err feed(void *reader, const char *bytes, size_t len)
-{
-    return redisReaderFeed(reader, bytes, len) == REDIS_OK ? MOON_OK
-                                                           : MOON_ENOMEM;
-}
-
-static enum moon_err next(void *reader, void **reply, const char **whyz)
-{
-    *reply = NULL;
-    if (redisReaderGetReply(reader, reply) != REDIS_OK) {
-        redisReader *r = reader;
-        *whyz = r->errstr;
-        return r->err == REDIS_ERR_OOM ? MOON_ENOMEM : MOON_EPROTO;
+    struct reader *reader = calloc(1, sizeof(*reader));
+    redisReader *parser = redisReaderCreate();
+    if (reader == NULL || parser == NULL) {
+        free(reader);
+        redisReaderFree(parser);
+        return NULL;
     }
-    return *reply != NULL ? MOON_OK : MOON_EAGAIN;
+    reader->parser = parser;
+    reader->make = *parser->fn;
+    reader->make_array = reader->make.createArray;
+    reader->make.createArray = make_array;
+    parser->fn = &reader->make;
+    parser->privdata = reader;
+    return reader;
+}
+
+static void destroy(void *ctx)
+{
+    struct reader *reader = ctx;
+    redisReaderFree(reader->parser);
+    free(reader);
+}
+
+static enum moon_err feed(void *ctx, const char *bytes, size_t len)
+{
+    struct reader *reader = ctx;
+    return redisReaderFeed(reader->parser, bytes, len) == REDIS_OK
+               ? MOON_OK
+               : MOON_ENOMEM;
+}
+
+static enum moon_err next(void *ctx, void **reply, const char **whyz)
+{
+    struct reader *reader = ctx;
+    *reply = NULL;
+    if (redisReaderGetReply(reader->parser, reply) == REDIS_OK)
+        return *reply != NULL ? MOON_OK : MOON_EAGAIN;
+    *whyz = reader->parser->errstr;
+    if (reader->too_many) {
+        *whyz = "a reply of too many elements";
+        return MOON_ETOO_BIG;
+    }
+    return reader->parser->err == REDIS_ERR_OOM ? MOON_ENOMEM : MOON_EPROTO;
 }
 
 const struct moon_wire_codec moon_redis_codec = {

@@ -2,7 +2,8 @@
  * replies of bytes, which is hiredis' reader.
  *
  * Pure: no sockets, no loop. A reply may nest seven levels deep, more than that
- * is malformed (hiredis 0.14). */
+ * is malformed (hiredis 0.14). An array of more than MOON_REDIS_ELEMENTS_MAX
+ * elements is MOON_ETOO_BIG. */
 #ifndef MOON_STATE_REDIS_PROTO_H
 #define MOON_STATE_REDIS_PROTO_H
 
@@ -10,6 +11,8 @@
 #include "state/wire.h"
 
 struct redisReply;
+
+enum { MOON_REDIS_ELEMENTS_MAX = 4 << 20 };
 
 extern const struct moon_wire_codec moon_redis_codec;
 

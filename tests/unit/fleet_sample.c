@@ -49,7 +49,9 @@ static void tells_how_long_requests_took(void **state)
 {
     (void)state;
     struct moon_sample s =
-        sample(BUCKET "{route=\"/a\",le=\"0.001\"} 50\n" BUCKET
+        sample(BUCKET "{route=\"/a\",le=\"NaN\"} 7\n" BUCKET
+                      "{route=\"/a\",le=\"-1\"} 7\n" BUCKET
+                      "{route=\"/a\",le=\"0.001\"} 50\n" BUCKET
                       "{route=\"/a\",le=\"0.01\"} 90\n" BUCKET
                       "{route=\"/a\",le=\"+Inf\"} 90\n" BUCKET
                       "{route=\"/b\",le=\"0.001\"} 0\n" BUCKET

@@ -41,6 +41,8 @@ static void takes_what_is_well_formed(void **state)
         {"GET / HTTP/1.1\r\nHost:\r\nA: \t b \t \r\nC:\r\nD:   \r\n\r\n",
          "done GET //// 1.1 host= keep cl=-1 Host=[] A=[b] C=[] D=[] body"},
         {"PROPFIND /? HTTP/1.1\r\n" H "\r\n", "done PROPFIND //// 1.1"},
+        {"GET / HTTP/1.1\r\nHost:0\r\n\r\n",
+         "done GET //// 1.1 host=0 keep cl=-1 Host=[0] body=[] used=26"},
         {"GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n",
          "done GET //// 1.1 host=[::1]:80 keep"},
         {"GET / HTTP/1.1\r\n" H "X: caf\xc3\xa9\r\n\r\n",

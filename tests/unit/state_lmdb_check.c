@@ -268,6 +268,84 @@ static void damaged_files_fail_or_work(void **state)
     free(bad.bytes);
 }
 
+/* The newest meta page says a transaction that LMDB looks for on the other
+ * one, where an older state is. */
+static void transactions_are_where_they_belong(void **state)
+{
+    enum { AT_TXN = 144 };
+    (void)state;
+    char why[MOON_LMDB_CHECK_WHY];
+    size_t entries;
+    fill(5, 30, 40, 20000);
+    struct file f = read_file();
+    uint64_t txns[2];
+    for (size_t i = 0; i < 2; i++)
+        memcpy(&txns[i], f.bytes + i * PAGE + AT_TXN, sizeof(txns[i]));
+    size_t newest = txns[1] > txns[0];
+    assert_int_equal(txns[newest] & 1, newest);
+    txns[newest]++;
+    memcpy(f.bytes + newest * PAGE + AT_TXN, &txns[newest], sizeof(txns[0]));
+    write_file(&f, f.len);
+    assert_int_equal(check(&entries, why), MOON_EPROTO);
+    free(f.bytes);
+}
+
+/* The first record of the free list in the newest tree of it: a transaction,
+ * how many pages, and these. */
+static char *free_record(struct file *f)
+{
+    enum { AT_DEPTH = 46, AT_ROOT = 80, AT_TXN = 144, PAGE_HEAD = 16 };
+    uint64_t txns[2], root;
+    uint16_t depth, at, flags;
+    for (size_t i = 0; i < 2; i++)
+        memcpy(&txns[i], f->bytes + i * PAGE + AT_TXN, sizeof(txns[i]));
+    const char *meta = f->bytes + (txns[1] > txns[0] ? PAGE : 0);
+    memcpy(&depth, meta + AT_DEPTH, sizeof(depth));
+    memcpy(&root, meta + AT_ROOT, sizeof(root));
+    assert_int_equal(depth, 1);
+    memcpy(&at, f->bytes + root * PAGE + PAGE_HEAD, sizeof(at));
+    char *node = f->bytes + root * PAGE + at;
+    memcpy(&flags, node + 4, sizeof(flags));
+    assert_int_equal(flags, 0);
+    return node + 8;
+}
+
+static uint64_t number_at(const char *record, size_t nth)
+{
+    uint64_t number;
+    memcpy(&number, record + nth * sizeof(number), sizeof(number));
+    return number;
+}
+
+static void put_number(char *record, size_t nth, uint64_t number)
+{
+    memcpy(record + nth * sizeof(number), &number, sizeof(number));
+}
+
+/* LMDB runs into the same record for ever if it is of transaction 0, and hands
+ * pages out twice if they do not fall. */
+static void free_lists_are_in_order(void **state)
+{
+    (void)state;
+    char why[MOON_LMDB_CHECK_WHY];
+    size_t entries;
+    fill(5, 4, 40, 3000);
+    struct file f = read_file();
+    char *record = free_record(&f);
+    uint64_t txn = number_at(record, 0), page = number_at(record, 2);
+    assert_true(number_at(record, 1) >= 2 && page > number_at(record, 3));
+    put_number(record, 0, 0);
+    write_file(&f, f.len);
+    assert_int_equal(check(&entries, why), MOON_EPROTO);
+    put_number(record, 0, txn);
+    put_number(record, 2, number_at(record, 3));
+    put_number(record, 3, page);
+    write_file(&f, f.len);
+    assert_int_equal(check(&entries, why), MOON_EPROTO);
+    assert_string_equal(why, "the free list is not in order");
+    free(f.bytes);
+}
+
 static void short_files_fail_or_work(void **state)
 {
     (void)state;
@@ -331,6 +409,8 @@ int main(void)
         CHECK_TEST(sound_files_pass),
         CHECK_TEST(no_files_are_told_apart),
         CHECK_TEST(damaged_files_fail_or_work),
+        CHECK_TEST(transactions_are_where_they_belong),
+        CHECK_TEST(free_lists_are_in_order),
         CHECK_TEST(short_files_fail_or_work),
         CHECK_TEST(half_written_files_fail_or_work),
     };

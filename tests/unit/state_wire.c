@@ -133,6 +133,23 @@ static void too_large_replies(void **state)
     shut(&side);
 }
 
+/* Announced only: nobody has room made for two billion elements, and goes over
+ * them, because of what one line says. */
+static void too_many_elements(void **state)
+{
+    struct side side;
+    struct asked asked = {0};
+    (void)state;
+    open_side(&side);
+    ask(&side, &asked, 1000);
+    turn();
+    say(&side, "*1\r\n*2147483647\r\n");
+    await(side.downs == 1);
+    assert_int_equal(side.down, MOON_ETOO_BIG);
+    assert_int_equal(asked.err, MOON_ETOO_BIG);
+    shut(&side);
+}
+
 /* ---- time ---- */
 
 static void late_replies_are_dropped(void **state)
@@ -334,6 +351,7 @@ int main(void)
         cmocka_unit_test(takes_replies),
         cmocka_unit_test(huge_replies),
         cmocka_unit_test(too_large_replies),
+        cmocka_unit_test(too_many_elements),
         cmocka_unit_test(late_replies_are_dropped),
         cmocka_unit_test(silence_ends_it),
         cmocka_unit_test(progress_is_not_silence),
