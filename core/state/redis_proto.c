@@ -1,7 +1,9 @@
 #include "state/redis_proto.h"
 
+#include "base/digits.h"
+#include "state/redis_reply.h"
+
 #include <hiredis/hiredis.h>
-#include <stdlib.h>
 
 /* ---- commands ---- */
 
@@ -10,15 +12,8 @@ enum { MARK_BYTES = 23, END_BYTES = 2 };
 
 static char *put_mark(char *to, char mark, uint64_t count)
 {
-    char digits[20];
-    size_t at = sizeof(digits);
-    do {
-        digits[--at] = (char)('0' + count % 10);
-        count /= 10;
-    } while (count != 0);
     *to++ = mark;
-    while (at < sizeof(digits))
-        *to++ = digits[at++];
+    to = moon_put_u64(to, count);
     *to++ = '\r';
     *to++ = '\n';
     return to;
@@ -64,7 +59,7 @@ size_t moon_redis_command_size(const struct moon_str *argv, uint32_t argc)
 
 static void *create(void)
 {
-    return redisReaderCreate();
+    return redisReaderCreateWithFunctions(&moon_redis_reply_functions);
 }
 
 static void destroy(void *reader)
@@ -89,12 +84,17 @@ static enum moon_err next(void *reader, void **reply, const char **whyz)
     return *reply != NULL ? MOON_OK : MOON_EAGAIN;
 }
 
+static void release(void *reply)
+{
+    moon_redis_reply_free(reply);
+}
+
 const struct moon_wire_codec moon_redis_codec = {
     .create = create,
     .destroy = destroy,
     .feed = feed,
     .next = next,
-    .release = freeReplyObject,
+    .release = release,
 };
 
 struct moon_str moon_redis_text(const struct redisReply *reply)
@@ -124,23 +124,4 @@ bool moon_redis_is_error_of(const struct redisReply *reply, const char *wordz)
     return moon_redis_is_error(reply) &&
            moon_str_eq(moon_str_cut(moon_redis_text(reply), ' ', &rest),
                        moon_strz(wordz));
-}
-
-struct redisReply *moon_redis_make_array(struct redisReply **replies,
-                                         size_t count)
-{
-    struct redisReply *array = calloc(1, sizeof(*array));
-    struct redisReply **elements =
-        calloc(count > 0 ? count : 1, sizeof(struct redisReply *));
-    if (array == NULL || elements == NULL) {
-        free(array);
-        free(elements);
-        return NULL;
-    }
-    if (count > 0)
-        memcpy(elements, replies, count * sizeof(struct redisReply *));
-    array->type = REDIS_REPLY_ARRAY;
-    array->elements = count;
-    array->element = elements;
-    return array;
 }
