@@ -5,7 +5,6 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#include <string.h>
 
 enum { MOON_DIGITS_MAX = 20 }; /* of 64 bits in decimal */
 
@@ -13,15 +12,6 @@ enum { MOON_DIGITS_MAX = 20 }; /* of 64 bits in decimal */
 char *moon_put_u64(char *to, uint64_t value);
 
 /* Two small hexadecimal digits for each byte; what is behind them. No NUL. */
-static inline char *moon_put_hex(char *to, const unsigned char *bytes,
-                                 size_t len)
-{
-    static const char digits[] = "0123456789abcdef";
-    for (size_t i = 0; i < len; i++) {
-        to[2 * i] = digits[bytes[i] >> 4];
-        to[2 * i + 1] = digits[bytes[i] & 15];
-    }
-    return to + 2 * len;
-}
+char *moon_put_hex(char *to, const unsigned char *bytes, size_t len);
 
 #endif

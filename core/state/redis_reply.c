@@ -8,7 +8,7 @@
  * room for their pointers only: how many there are is only what the peer says.
  */
 enum {
-    TEXT_EACH = 24,
+    TEXT_EACH = 16,
     ELEMENTS_AT_ONCE = 64,
     BLOCK_BYTES = 8192,
     ALIGN = _Alignof(struct redisReply),

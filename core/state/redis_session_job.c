@@ -69,14 +69,17 @@ static void on_gone(struct moon_session_call *call)
     free(job);
 }
 
-struct moon_redis_job *moon_redis_job_begin(struct moon_session_store *store,
+struct moon_redis_job *moon_redis_job_begin(struct moon_session_store *base,
                                             struct moon_session_op *op)
 {
-    struct moon_redis_job *job = calloc(1, sizeof(*job));
+    struct moon_redis_sessions *store = (struct moon_redis_sessions *)base;
+    /* glibc's calloc makes no use of what the thread just freed. */
+    struct moon_redis_job *job = malloc(sizeof(*job));
+    if (job != NULL)
+        *job = (struct moon_redis_job){.store = store};
     moon_session_call_begin(job == NULL ? NULL : &job->call, op, on_gone);
     if (job == NULL)
         return NULL;
-    job->store = (struct moon_redis_sessions *)store;
     job->store->refs++;
     return job;
 }

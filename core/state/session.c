@@ -16,12 +16,15 @@ static int64_t now_ms(void)
 
 /* ---- ids ---- */
 
-/* Of the alphabet of base64url (RFC 4648, section 5); without a branch. */
-static unsigned is_digit(unsigned char c)
+/* All ones for those of 16 bytes that are digits of base64url (RFC 4648,
+ * section 5). */
+static moon_bytes16 are_digits(const char *from)
 {
-    unsigned char letter = (unsigned char)((c | 0x20) - 'a');
-    unsigned char number = (unsigned char)(c - '0');
-    return (letter < 26) | (number < 10) | (c == '-') | (c == '_');
+    moon_bytes16 c;
+    memcpy(&c, from, sizeof(c));
+    moon_bytes16 letter = (c | 0x20) - 'a', number = c - '0';
+    return (moon_bytes16)(letter < 26) | (moon_bytes16)(number < 10) |
+           (moon_bytes16)(c == '-') | (moon_bytes16)(c == '_');
 }
 
 /* Is it what make_id may have made? Nobody needs the bytes. */
@@ -30,12 +33,14 @@ static bool is_id(struct moon_str id)
     /* Of 43 digits the last has the two bits that are left of 256, and zeros:
      * 0, 4, 8 ... 60. */
     static const char ends[] = "AEIMQUYcgkosw048";
-    unsigned all = 1;
+    enum { STEP = sizeof(moon_bytes16), LAST = MOON_SESSION_ID - STEP };
     if (id.len != MOON_SESSION_ID)
         return false;
-    for (size_t i = 0; i < MOON_SESSION_ID; i++)
-        all &= is_digit((unsigned char)id.ptr[i]);
-    return all != 0 &&
+    moon_bytes16 all = are_digits(id.ptr) & are_digits(id.ptr + STEP) &
+                       are_digits(id.ptr + LAST);
+    char words[STEP];
+    memcpy(words, &all, sizeof(words));
+    return (moon_load_le64(words) & moon_load_le64(words + 8)) == UINT64_MAX &&
            memchr(ends, id.ptr[MOON_SESSION_ID - 1], sizeof(ends) - 1) != NULL;
 }
 
