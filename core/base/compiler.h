@@ -41,6 +41,15 @@ static inline uint32_t moon_load_le32(const char *from)
     return word;
 }
 
+/* The other way round. */
+static inline void moon_store_le64(char *to, uint64_t word)
+{
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    word = __builtin_bswap64(word);
+#endif
+    __builtin_memcpy(to, &word, sizeof(word));
+}
+
 /* Sixteen bytes that are worked on at once. */
 typedef uint8_t moon_bytes16 __attribute__((vector_size(16)));
 

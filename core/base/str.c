@@ -68,14 +68,13 @@ struct moon_str moon_str_cut(struct moon_str s, char sep, struct moon_str *rest)
 
 bool moon_str_to_u64(struct moon_str s, uint64_t *out)
 {
+    enum { SURE = 19 }; /* so many digits are never too large */
     uint64_t value = 0;
     if (s.len == 0)
         return false;
     for (size_t i = 0; i < s.len; i++) {
-        if (s.ptr[i] < '0' || s.ptr[i] > '9')
-            return false;
-        uint64_t digit = (uint64_t)(s.ptr[i] - '0');
-        if (value > (UINT64_MAX - digit) / 10)
+        uint64_t digit = (uint64_t)(unsigned char)s.ptr[i] - '0';
+        if (digit > 9 || (i >= SURE && value > (UINT64_MAX - digit) / 10))
             return false;
         value = value * 10 + digit;
     }

@@ -68,7 +68,7 @@ static enum moon_err ask(struct query *query, struct moon_redis *redis,
 
 static void drop_reply(struct query *query)
 {
-    freeReplyObject(query->reply);
+    moon_redis_reply_free(query->reply);
     query->reply = NULL;
 }
 
@@ -116,7 +116,7 @@ static enum moon_err read_list(struct query *query, struct moon_redis *redis,
     for (size_t i = 0; err == MOON_OK && i < names->elements; i++)
         err = add_node(query, redis, moon_redis_text(names->element[i]), to);
     if (names != NULL)
-        freeReplyObject(names);
+        moon_redis_reply_free(names);
     return err;
 }
 

@@ -5,11 +5,11 @@
 struct moon_lmdb_job *moon_lmdb_job_create(enum moon_lmdb_job_kind kind,
                                            struct moon_str tail)
 {
-    struct moon_lmdb_job *job = calloc(1, sizeof(*job) + tail.len);
+    struct moon_lmdb_job *job = malloc(sizeof(*job) + tail.len);
     if (job == NULL)
         return NULL;
-    job->kind = kind;
-    job->bytes = sizeof(*job) + tail.len;
+    *job =
+        (struct moon_lmdb_job){.kind = kind, .bytes = sizeof(*job) + tail.len};
     if (tail.len > 0)
         memcpy(job + 1, tail.ptr, tail.len);
     job->subject = moon_str((const char *)(job + 1), tail.len);

@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #define MIB ((size_t)1024 * 1024)
 
@@ -19,7 +21,10 @@ struct lmdb_store {
     uint64_t loads;
     char *dirz;
 
-    uv_async_t wake;  /* keeps the loop alive while something is pending */
+    /* Not a uv_async_t, whose receiver spins until the sender is done with it:
+     * for long, if both have only one core. */
+    int wake_fd;
+    uv_poll_t wake;   /* keeps the loop alive while something is pending */
     uv_timer_t clock; /* the first deadline */
     struct moon_lmdb_job *first, *last; /* pending: somebody asks */
     uint64_t armed_ms;                  /* 0: not */
@@ -89,7 +94,8 @@ static void deliver(struct lmdb_store *s, struct moon_lmdb_job *job)
         let_go(s, job);
         op->version = job->version;
         op->count = job->count;
-        (void)refuse(op, job->err, job->why);
+        memcpy(op->why, job->why, sizeof(op->why));
+        (void)answer(op, job->err);
     }
     moon_lmdb_job_free(job);
     if (op != NULL)
@@ -158,6 +164,7 @@ static void on_handle_closed(uv_handle_t *handle)
     struct lmdb_store *s = handle->data;
     if (--s->open_handles > 0)
         return;
+    (void)close(s->wake_fd);
     free(s->dirz);
     free(s);
 }
@@ -179,9 +186,13 @@ static void lmdb_close(struct moon_session_store *store)
     moon_lmdb_writer_stop(s->writer);
 }
 
-static void on_wake(uv_async_t *wake)
+static void on_wake(uv_poll_t *wake, int status, int events)
 {
     struct lmdb_store *s = wake->data;
+    uint64_t times;
+    (void)status;
+    (void)events;
+    (void)!read(s->wake_fd, &times, sizeof(times));
     deliver_all(s);
     if (s->closing && moon_lmdb_writer_has_stopped(s->writer))
         dismantle(s);
@@ -191,7 +202,8 @@ static void on_wake(uv_async_t *wake)
 static void on_done(void *ctx)
 {
     struct lmdb_store *s = ctx;
-    (void)uv_async_send(&s->wake);
+    const uint64_t once = 1;
+    (void)!write(s->wake_fd, &once, sizeof(once)); /* full: it knows already */
 }
 
 /* ---- reading ---- */
@@ -450,6 +462,19 @@ static enum moon_err start_writer(struct lmdb_store *s,
     return err;
 }
 
+static enum moon_err start_wake(struct lmdb_store *s, uv_loop_t *loop)
+{
+    s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (s->wake_fd < 0)
+        return MOON_ESYS;
+    if (uv_poll_init(loop, &s->wake, s->wake_fd) != 0) {
+        (void)close(s->wake_fd);
+        return MOON_ESYS;
+    }
+    (void)uv_poll_start(&s->wake, UV_READABLE, on_wake);
+    return MOON_OK;
+}
+
 enum moon_err moon_lmdb_store_open(
     uv_loop_t *loop, const char *dirz,
     const struct moon_lmdb_store_options *options,
@@ -465,7 +490,7 @@ enum moon_err moon_lmdb_store_open(
         s->dirz = strdup(dirz);
     }
     if (s != NULL && s->dirz != NULL)
-        err = uv_async_init(loop, &s->wake, on_wake) == 0 ? MOON_OK : MOON_ESYS;
+        err = start_wake(s, loop);
     if (err != MOON_OK) {
         if (s != NULL)
             free(s->dirz);

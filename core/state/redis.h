@@ -103,7 +103,7 @@ enum {
 
 /* MOON_OK: **reply is the answer, also when that is an error of Redis (type
  * REDIS_REPLY_ERROR). Borrowed for the call, unless it is taken by setting
- * *reply to NULL; then freeReplyObject.
+ * *reply to NULL; then moon_redis_reply_free.
  *
  * Of several commands it is an array of their replies; of MOON_REDIS_ATOMIC the
  * reply of EXEC, or the error for which Redis refused to queue one of them.
@@ -115,6 +115,8 @@ enum {
  * came in part: an array of those. */
 typedef void moon_redis_done(void *ctx, enum moon_err err,
                              struct redisReply **reply, const char *whyz);
+/* All of a reply that was taken, never a part of it; NULL is nothing. */
+void moon_redis_reply_free(struct redisReply *reply);
 
 struct moon_redis_how {
     uint32_t flags;

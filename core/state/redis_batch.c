@@ -1,6 +1,7 @@
 #include "state/redis_batch.h"
 
 #include "state/redis_proto.h"
+#include "state/redis_reply.h"
 
 #include <hiredis/hiredis.h>
 #include <stdlib.h>
@@ -25,7 +26,7 @@ struct moon_redis_batch *moon_redis_batch_create(uint32_t count)
 static void drop(struct redisReply **reply)
 {
     if (*reply != NULL)
-        freeReplyObject(*reply);
+        moon_redis_reply_free(*reply);
     *reply = NULL;
 }
 
@@ -95,7 +96,7 @@ void moon_redis_batch_plan(struct moon_redis_batch *batch,
 
 static struct redisReply *take(struct moon_redis_batch *batch, uint32_t count)
 {
-    struct redisReply *array = moon_redis_make_array(batch->replies, count);
+    struct redisReply *array = moon_redis_reply_join(batch->replies, count);
     for (uint32_t i = 0; array != NULL && i < count; i++)
         batch->replies[i] = NULL;
     return array;

@@ -49,7 +49,7 @@ void moon_redis_op_finish(struct moon_redis_op *op, enum moon_err err,
     leave_client(op); /* before, so that the next one finds room */
     op->done(op->ctx, err, &reply, whyz);
     if (reply != NULL)
-        freeReplyObject(reply);
+        moon_redis_reply_free(reply);
     free_op(op);
 }
 

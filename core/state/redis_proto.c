@@ -1,5 +1,8 @@
 #include "state/redis_proto.h"
 
+#include "base/digits.h"
+#include "state/redis_reply.h"
+
 #include <hiredis/hiredis.h>
 #include <stdlib.h>
 
@@ -10,15 +13,8 @@ enum { MARK_BYTES = 23, END_BYTES = 2 };
 
 static char *put_mark(char *to, char mark, uint64_t count)
 {
-    char digits[20];
-    size_t at = sizeof(digits);
-    do {
-        digits[--at] = (char)('0' + count % 10);
-        count /= 10;
-    } while (count != 0);
     *to++ = mark;
-    while (at < sizeof(digits))
-        *to++ = digits[at++];
+    to = moon_put_u64(to, count);
     *to++ = '\r';
     *to++ = '\n';
     return to;
@@ -67,7 +63,7 @@ size_t moon_redis_command_size(const struct moon_str *argv, uint32_t argc)
  * count before it does. */
 struct reader {
     redisReader *parser;
-    redisReplyObjectFunctions make; /* those of hiredis, but for arrays */
+    redisReplyObjectFunctions make; /* redis_reply.h, but for arrays */
     void *(*make_array)(const redisReadTask *, int);
     bool too_many;
 };
@@ -82,7 +78,8 @@ static void *make_array(const redisReadTask *task, int elements)
 static void *create(void)
 {
     struct reader *reader = calloc(1, sizeof(*reader));
-    redisReader *parser = redisReaderCreate();
+    redisReader *parser =
+        redisReaderCreateWithFunctions(&moon_redis_reply_functions);
     if (reader == NULL || parser == NULL) {
         free(reader);
         redisReaderFree(parser);
@@ -126,12 +123,17 @@ static enum moon_err next(void *ctx, void **reply, const char **whyz)
     return reader->parser->err == REDIS_ERR_OOM ? MOON_ENOMEM : MOON_EPROTO;
 }
 
+static void release(void *reply)
+{
+    moon_redis_reply_free(reply);
+}
+
 const struct moon_wire_codec moon_redis_codec = {
     .create = create,
     .destroy = destroy,
     .feed = feed,
     .next = next,
-    .release = freeReplyObject,
+    .release = release,
 };
 
 struct moon_str moon_redis_text(const struct redisReply *reply)
@@ -161,23 +163,4 @@ bool moon_redis_is_error_of(const struct redisReply *reply, const char *wordz)
     return moon_redis_is_error(reply) &&
            moon_str_eq(moon_str_cut(moon_redis_text(reply), ' ', &rest),
                        moon_strz(wordz));
-}
-
-struct redisReply *moon_redis_make_array(struct redisReply **replies,
-                                         size_t count)
-{
-    struct redisReply *array = calloc(1, sizeof(*array));
-    struct redisReply **elements =
-        calloc(count > 0 ? count : 1, sizeof(struct redisReply *));
-    if (array == NULL || elements == NULL) {
-        free(array);
-        free(elements);
-        return NULL;
-    }
-    if (count > 0)
-        memcpy(elements, replies, count * sizeof(struct redisReply *));
-    array->type = REDIS_REPLY_ARRAY;
-    array->elements = count;
-    array->element = elements;
-    return array;
 }

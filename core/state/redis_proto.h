@@ -34,9 +34,4 @@ const struct redisReply *moon_redis_item(const struct redisReply *reply,
 bool moon_redis_is_error(const struct redisReply *reply);
 /* An error whose first word is `wordz`? */
 bool moon_redis_is_error_of(const struct redisReply *reply, const char *wordz);
-/* An array of what is in `replies`, which is transferred; NULL: no memory, and
- * nothing was transferred. */
-struct redisReply *moon_redis_make_array(struct redisReply **replies,
-                                         size_t count);
-
 #endif

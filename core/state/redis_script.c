@@ -1,9 +1,9 @@
 #include "state/redis_internal.h"
 
+#include "base/digits.h"
 #include "state/redis_node.h"
 #include "state/redis_proto.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 enum { SHA_LEN = 40, ARGS_INLINE = 32 };
@@ -140,15 +140,14 @@ enum moon_err moon_redis_eval(struct moon_redis_script *script,
     uint32_t argc = count + 3;
     struct moon_str *all =
         argc <= ARGS_INLINE ? few : calloc(argc, sizeof(*all));
-    char number[12];
+    char number[MOON_DIGITS_MAX];
     if (all == NULL)
         return moon_redis_refuse(MOON_ENOMEM, "%s", moon_err_text(MOON_ENOMEM));
     bool by_hash = script->shaz[0] != '\0';
-    (void)snprintf(number, sizeof(number), "%u", keys);
     all[0] = by_hash ? MOON_STR("EVALSHA") : MOON_STR("EVAL");
     all[1] =
         by_hash ? moon_strz(script->shaz) : moon_redis_script_source(script);
-    all[2] = moon_strz(number);
+    all[2] = moon_str(number, (size_t)(moon_put_u64(number, keys) - number));
     if (count > 0)
         memcpy(all + 3, argv, count * sizeof(*all));
     const struct moon_redis_command command = {all, argc, keys > 0 ? 3 : 0};

@@ -1,41 +1,52 @@
 #include "state/redis_sessions_internal.h"
 
+#include "base/digits.h"
 #include "state/redis_proto.h"
 
-#include <inttypes.h>
 #include <sodium.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 /* ---- names and numbers ---- */
 
+static char *put(char *to, struct moon_str text)
+{
+    memcpy(to, text.ptr, text.len);
+    return to + text.len;
+}
+
+/* "moon:s:{HH}:HH..." */
 struct moon_str moon_redis_session_name(struct moon_redis_session_name *name,
                                         const struct moon_session_key *key)
 {
-    char hex[MOON_SESSION_KEY * 2 + 1];
-    (void)sodium_bin2hex(hex, sizeof(hex), key->bytes, sizeof(key->bytes));
-    int len =
-        snprintf(name->text, sizeof(name->text), "moon:s:{%.2s}:%s", hex, hex);
-    return moon_str(name->text, (size_t)len);
+    char *to = put(name->text, MOON_STR("moon:s:{"));
+    to = moon_put_hex(to, key->bytes, 1);
+    to = put(to, MOON_STR("}:"));
+    to = moon_put_hex(to, key->bytes, sizeof(key->bytes));
+    return moon_str(name->text, (size_t)(to - name->text));
 }
 
 struct moon_str moon_redis_subject_name(struct moon_redis_session_name *name,
                                         struct moon_str subject)
 {
     struct moon_session_key hash;
-    char hex[MOON_SESSION_KEY * 2 + 1];
     (void)crypto_hash_sha256(hash.bytes, (const unsigned char *)subject.ptr,
                              subject.len);
-    (void)sodium_bin2hex(hex, sizeof(hex), hash.bytes, sizeof(hash.bytes));
-    int len = snprintf(name->text, sizeof(name->text), "moon:u:%s", hex);
-    return moon_str(name->text, (size_t)len);
+    char *to = put(name->text, MOON_STR("moon:u:"));
+    to = moon_put_hex(to, hash.bytes, sizeof(hash.bytes));
+    return moon_str(name->text, (size_t)(to - name->text));
 }
 
+/* "-1" for never. */
 struct moon_str moon_redis_ms(struct moon_redis_number *number, int64_t ms)
 {
-    int len = snprintf(number->text, sizeof(number->text), "%" PRId64,
-                       ms == MOON_SESSION_NEVER ? -1 : ms);
-    return moon_str(number->text, (size_t)len);
+    char *to = number->text;
+    uint64_t value = ms == MOON_SESSION_NEVER ? UINT64_MAX : (uint64_t)ms;
+    if (ms < 0 || ms == MOON_SESSION_NEVER) {
+        *to++ = '-';
+        value = 0 - value;
+    }
+    to = moon_put_u64(to, value);
+    return moon_str(number->text, (size_t)(to - number->text));
 }
 
 int64_t moon_redis_to_ms(struct moon_str text)
@@ -58,14 +69,17 @@ static void on_gone(struct moon_session_call *call)
     free(job);
 }
 
-struct moon_redis_job *moon_redis_job_begin(struct moon_session_store *store,
+struct moon_redis_job *moon_redis_job_begin(struct moon_session_store *base,
                                             struct moon_session_op *op)
 {
-    struct moon_redis_job *job = calloc(1, sizeof(*job));
+    struct moon_redis_sessions *store = (struct moon_redis_sessions *)base;
+    /* glibc's calloc makes no use of what the thread just freed. */
+    struct moon_redis_job *job = malloc(sizeof(*job));
+    if (job != NULL)
+        *job = (struct moon_redis_job){.store = store};
     moon_session_call_begin(job == NULL ? NULL : &job->call, op, on_gone);
     if (job == NULL)
         return NULL;
-    job->store = (struct moon_redis_sessions *)store;
     job->store->refs++;
     return job;
 }

@@ -107,11 +107,14 @@ static enum moon_err load(struct moon_session_store *store,
 
 /* ---- save and move ---- */
 
-enum { SAVE_ARGS = 7 };
+enum { SAVE_ARGS = 7, SAVE_FIELDS = 8, SAVE_NAMES = 256 };
 
+/* A usual one needs no memory of its own. */
 struct save_argv {
     struct moon_str *argv;
     char *names; /* of fields, each behind its colon */
+    struct moon_str few[2 + SAVE_ARGS + 2 * SAVE_FIELDS];
+    char short_names[SAVE_NAMES];
     struct moon_redis_session_name from, to;
     struct moon_redis_number now, version, idle, expires, removed;
     char flags[4];
@@ -161,9 +164,13 @@ static uint32_t build_save(struct save_argv *save,
         bytes += 1 + change->fields[i].name.len;
         removed += change->fields[i].value.ptr == NULL;
     }
-    save->argv = malloc((2 + SAVE_ARGS + 2 * (size_t)change->field_count) *
-                        sizeof(*save->argv));
-    save->names = malloc(bytes);
+    save->argv = save->few;
+    save->names = save->short_names;
+    if (change->field_count > SAVE_FIELDS)
+        save->argv = malloc((2 + SAVE_ARGS + 2 * (size_t)change->field_count) *
+                            sizeof(*save->argv));
+    if (bytes > SAVE_NAMES)
+        save->names = malloc(bytes);
     if (save->argv == NULL || save->names == NULL)
         return 0;
     struct moon_str *to = save->argv;
@@ -207,15 +214,17 @@ static void on_saved(struct moon_redis_job *job, struct redisReply *reply)
 
 static void write_session(struct moon_redis_job *job)
 {
-    struct save_argv save = {0};
+    struct save_argv save;
     uint32_t keys = job->to == NULL ? 1 : 2, count = build_save(&save, job);
     if (count == 0)
         moon_redis_job_end(job, MOON_ENOMEM, MOON_STR_NONE);
     else
         moon_redis_job_run(job, MOON_REDIS_SAVE, save.argv, keys, count - keys,
                            on_saved);
-    free(save.argv);
-    free(save.names);
+    if (save.argv != save.few)
+        free(save.argv);
+    if (save.names != save.short_names)
+        free(save.names);
 }
 
 static void on_indexed(struct moon_redis_job *job, struct redisReply *reply)

@@ -30,7 +30,6 @@ enum { MOON_REDIS_SESSION_NAME = 80 };
 /* The name of a session, or of the sessions of a subject. */
 struct moon_redis_session_name {
     char text[MOON_REDIS_SESSION_NAME];
-    size_t len;
 };
 struct moon_str moon_redis_session_name(struct moon_redis_session_name *name,
                                         const struct moon_session_key *key);

@@ -2,8 +2,6 @@
 
 #include "base/clock.h"
 
-#include <stdio.h>
-
 void moon_session_call_begin(struct moon_session_call *call,
                              struct moon_session_op *op,
                              void (*gone)(struct moon_session_call *call))
@@ -43,7 +41,10 @@ void moon_session_call_end(struct moon_session_call *call, enum moon_err err,
     if (op == NULL)
         return;
     op->err = err;
-    (void)snprintf(op->why, sizeof(op->why), "%.*s", MOON_STR_ARG(why));
+    size_t len = why.len < sizeof(op->why) ? why.len : sizeof(op->why) - 1;
+    if (len > 0)
+        memcpy(op->why, why.ptr, len);
+    op->why[len] = '\0';
     if (!call->begun)
         return; /* moon_session_call_begun returns it */
     call->op = NULL;

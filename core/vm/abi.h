@@ -158,7 +158,9 @@ void moon_job_free(moon_job *job);
  * then moon_session_outcome; negative: failed, as in base/errcode.h (-5: it was
  * ended meanwhile), and moon_session_why says why. Fields have a kind ('d'
  * data, 'f' flash) and a name. */
-int moon_session_open(moon_slot *slot, const char *id, size_t len);
+/* The id is the value of the cookie `name`, or over https of `secure`. */
+int moon_session_open(moon_slot *slot, const char *name, size_t name_len,
+                      const char *secure, size_t secure_len);
 int moon_session_begin_load(moon_slot *slot, bool again);
 int moon_session_begin_commit(moon_slot *slot);
 bool moon_session_unsaved(moon_slot *slot); /* would a commit save anything? */
@@ -175,11 +177,20 @@ void moon_session_touch_later(moon_slot *slot);
  * until the browser closes), 2 remove it. */
 int moon_session_cookie_of(moon_slot *slot, moon_bytes *id, double *keep_s);
 bool moon_session_has(moon_slot *slot); /* exists, or will */
-bool moon_session_get_field(moon_slot *slot, int kind, const char *name,
-                            size_t len, moon_bytes *out);
+/* 0 there is none; 1 its JSON text in `out`. What many values are needs no
+ * decoder: 2 the number, 3 the string in `out`, 4 false, 5 true. */
+int moon_session_get_field(moon_slot *slot, int kind, const char *name,
+                           size_t len, moon_bytes *out, double *number);
 bool moon_session_field_at(moon_slot *slot, uint32_t index, int *kind,
                            moon_bytes *name, moon_bytes *value);
 int moon_session_set_field(moon_slot *slot, int kind, const char *name,
+                           size_t len, const char *value, size_t value_len);
+/* The same for a finite number, and for a string that is its own JSON text but
+ * for the quotes. */
+int moon_session_set_number(moon_slot *slot, int kind, const char *name,
+                            size_t len, double value);
+bool moon_session_is_plain(const char *value, size_t len);
+int moon_session_set_plain(moon_slot *slot, int kind, const char *name,
                            size_t len, const char *value, size_t value_len);
 void moon_session_do(
     moon_slot *slot,

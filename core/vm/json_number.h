@@ -1,6 +1,6 @@
 /* Numbers as JSON writes them, to and from doubles, whatever the locale.
  *
- * Private to core/vm/json_*.c; pure functions that allocate nothing. */
+ * Pure functions that allocate nothing. */
 #ifndef MOON_VM_JSON_NUMBER_H
 #define MOON_VM_JSON_NUMBER_H
 

@@ -185,7 +185,7 @@ static struct moon_redis_script *use_script(struct moon_vm *vm, uint32_t number,
 static void drop_reply(struct moon_redis_call *call)
 {
     if (call->reply != NULL)
-        freeReplyObject(call->reply);
+        moon_redis_reply_free(call->reply);
     call->reply = NULL;
 }
 

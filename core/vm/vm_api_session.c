@@ -2,13 +2,24 @@
 
 #include "base/tally.h"
 #include "state/session_stores.h"
+#include "vm/json_number.h"
 #include "vm/vm_api.h"
 #include "vm/vm_internal.h"
 
+#include <math.h>
+
 /* For all that one request asks of the store, so that its answer is with the
  * client after 250 ms. */
-enum { NAME_MAX_BYTES = 256, BUDGET_MS = 240 };
+enum { NAME_MAX_BYTES = 256, BUDGET_MS = 240, PLAIN_INLINE = 512 };
 enum { DO_CLEAR = 1, DO_RENEW, DO_END, DO_FORGET };
+enum {
+    FIELD_NONE,
+    FIELD_JSON,
+    FIELD_NUMBER,
+    FIELD_STRING,
+    FIELD_FALSE,
+    FIELD_TRUE
+};
 
 struct moon_held_session {
     struct moon_session session;
@@ -41,7 +52,21 @@ struct moon_session_settings moon_vm_session_settings(
     };
 }
 
-int moon_session_open(moon_slot *slot, const char *id, size_t len)
+/* What the cookie of the session says; empty: there is none. */
+static struct moon_str sent_id(moon_slot *slot, struct moon_exchange *x,
+                               struct moon_str name, struct moon_str secure)
+{
+    moon_bytes found;
+    if (!moon_str_eq(name, secure) &&
+        moon_str_eq(moon_exchange_client(x)->scheme, MOON_STR("https")))
+        name = secure;
+    return moon_req_cookie(slot, name.ptr, name.len, &found)
+               ? moon_str(found.ptr, found.len)
+               : MOON_STR("");
+}
+
+int moon_session_open(moon_slot *slot, const char *name, size_t name_len,
+                      const char *secure, size_t secure_len)
 {
     struct moon_exchange *x = moon_slot_x(slot);
     const struct moon_vm_options *options = &moon_vm_here()->options;
@@ -62,7 +87,8 @@ int moon_session_open(moon_slot *slot, const char *id, size_t len)
         moon_vm_session_settings(options->config);
     *held = (struct moon_held_session){0};
     moon_session_init(&held->session, store, &settings, &x->arena,
-                      moon_str(id, len));
+                      sent_id(slot, x, moon_str(name, name_len),
+                              moon_str(secure, secure_len)));
     x->session = held;
     return MOON_OK;
 }
@@ -202,17 +228,47 @@ bool moon_session_has(moon_slot *slot)
     return held != NULL && moon_session_exists(&held->session);
 }
 
-bool moon_session_get_field(moon_slot *slot, int kind, const char *name,
-                            size_t len, moon_bytes *out)
+/* Every byte of it stands for itself in JSON. */
+bool moon_session_is_plain(const char *value, size_t len)
+{
+    bool plain = true;
+    for (size_t i = 0; i < len; i++) {
+        unsigned char c = (unsigned char)value[i];
+        plain &= (c >= ' ') & (c < 0x7f) & (c != '"') & (c != '\\');
+    }
+    return plain;
+}
+
+/* What moon_session_get_field returns of a JSON text. */
+static int look_at(struct moon_str text, moon_bytes *out, double *number)
+{
+    const char *at = text.ptr, *end = text.ptr + text.len;
+    char first = text.len > 0 ? text.ptr[0] : '\0';
+    *out = moon_bytes_of(text);
+    if (first == '"' && text.len >= 2 && end[-1] == '"' &&
+        moon_session_is_plain(at + 1, text.len - 2)) {
+        *out = moon_bytes_of(moon_str(at + 1, text.len - 2));
+        return FIELD_STRING;
+    }
+    if (((first >= '0' && first <= '9') || first == '-') &&
+        moon_json_number_read(&at, end, number) == MOON_JSON_NUMBER_OK &&
+        at == end)
+        return FIELD_NUMBER;
+    if (moon_str_eq(text, MOON_STR("false")))
+        return FIELD_FALSE;
+    return moon_str_eq(text, MOON_STR("true")) ? FIELD_TRUE : FIELD_JSON;
+}
+
+int moon_session_get_field(moon_slot *slot, int kind, const char *name,
+                           size_t len, moon_bytes *out, double *number)
 {
     const struct moon_held_session *held = held_by(slot);
     char text[NAME_MAX_BYTES];
     struct moon_str value, full = full_name(kind, name, len, text);
     if (held == NULL || full.ptr == NULL ||
         !moon_session_get(&held->session, full, &value))
-        return false;
-    *out = moon_bytes_of(value);
-    return true;
+        return FIELD_NONE;
+    return look_at(value, out, number);
 }
 
 bool moon_session_field_at(moon_slot *slot, uint32_t index, int *kind,
@@ -240,6 +296,35 @@ int moon_session_set_field(moon_slot *slot, int kind, const char *name,
     if (full.ptr == NULL)
         return MOON_ETOO_BIG;
     return moon_session_set(&held->session, full, moon_str(value, value_len));
+}
+
+int moon_session_set_number(moon_slot *slot, int kind, const char *name,
+                            size_t len, double value)
+{
+    char text[MOON_JSON_NUMBER_SIZE];
+    if (!isfinite(value))
+        return MOON_EINVAL;
+    size_t text_len = moon_json_number_write(value, text);
+    return moon_session_set_field(slot, kind, name, len, text, text_len);
+}
+
+int moon_session_set_plain(moon_slot *slot, int kind, const char *name,
+                           size_t len, const char *value, size_t value_len)
+{
+    struct moon_exchange *x = moon_slot_x(slot);
+    char few[PLAIN_INLINE], *text = few;
+    if (x == NULL)
+        return MOON_ECLOSED;
+    if (value_len + 2 > sizeof(few))
+        text = value_len < MOON_SESSION_BYTES_MAX
+                   ? moon_arena_alloc(&x->arena, value_len + 2)
+                   : NULL;
+    if (text == NULL)
+        return value_len < MOON_SESSION_BYTES_MAX ? MOON_ENOMEM : MOON_EFULL;
+    text[0] = '"';
+    memcpy(text + 1, value, value_len);
+    text[value_len + 1] = '"';
+    return moon_session_set_field(slot, kind, name, len, text, value_len + 2);
 }
 
 int moon_session_begin_update(moon_slot *slot, const moon_bytes *names,

@@ -222,7 +222,7 @@ static int result(lua_State *L)
         (void)push_failure(L, client, call->err, call->why);
         moon_native_push_inner(L, call->reply, 2);
     }
-    freeReplyObject(call->reply);
+    moon_redis_reply_free(call->reply);
     call->reply = NULL;
     return count;
 }

@@ -22,6 +22,8 @@ local json = native.json
 local out, other = ffi.new "moon_bytes", ffi.new "moon_bytes"
 local number, kind_out = ffi.new "double[1]", ffi.new "int[1]"
 
+-- What a field is, of moon_session_get_field; the rest is JSON text.
+local NONE, NUMBER, STRING, FALSE, TRUE = 0, 2, 3, 4, 5
 local DATA, FLASH = ("d"):byte(), ("f"):byte()
 local CLEAR, RENEW, END = 1, 2, 3
 -- Of base/errcode.h.
@@ -55,6 +57,8 @@ local function cookie_name(scheme)
     end
     return (config.cookie_domain == "" and "__Host-" or "__Secure-") .. name
 end
+
+local PLAIN_NAME, SECURE_NAME = cookie_name("http"), cookie_name("https")
 
 local function set_cookie(c)
     local what = C.moon_session_cookie_of(c[1], out, number)
@@ -174,8 +178,7 @@ local function text_of(value, what)
     return ok and text or fault.raise("%s: the value cannot be kept: %s", what, text)
 end
 
-local function put(handle, kind, key, text, what)
-    local code = C.moon_session_set_field(handle, kind, key, #key, text, text and #text or 0)
+local function check_put(code, key, what)
     if code == TOO_BIG then
         fault.raise("%s: the key may have 254 bytes, not %d", what, #key)
     elseif code == FULL then
@@ -185,9 +188,37 @@ local function put(handle, kind, key, text, what)
     end
 end
 
+local function remove(handle, kind, key, what)
+    check_put(C.moon_session_set_field(handle, kind, key, #key, nil, 0), key, what)
+end
+
+-- Numbers and most strings are made JSON without the encoder, and without leaving
+-- compiled code.
+local function put(session, kind, key, value, what)
+    local is = type(value)
+    if is == "number" and value - value == 0 then -- finite
+        local handle = writable(session, what)
+        check_put(C.moon_session_set_number(handle, kind, key, #key, value), key, what)
+    elseif is == "string" and C.moon_session_is_plain(value, #value) then
+        local handle = writable(session, what)
+        check_put(C.moon_session_set_plain(handle, kind, key, #key, value, #value), key, what)
+    else
+        local text = text_of(value, what)
+        local handle = writable(session, what)
+        check_put(C.moon_session_set_field(handle, kind, key, #key, text, #text), key, what)
+    end
+end
+
 local function get(handle, kind, key)
-    if not C.moon_session_get_field(handle, kind, key, #key, out) then
+    local what = C.moon_session_get_field(handle, kind, key, #key, out, number)
+    if what == NUMBER then
+        return number[0]
+    elseif what == NONE then
         return nil
+    elseif what == STRING then
+        return (ffi_string(out.ptr, out.len))
+    elseif what == TRUE or what == FALSE then
+        return what == TRUE
     end
     return (json.decode(ffi_string(out.ptr, out.len)))
 end
@@ -213,8 +244,11 @@ end
 ---@param value any
 function Session:set(key, value)
     name_of(key, "session:set")
-    local text = value ~= nil and text_of(value, "session:set") or nil
-    put(writable(self, "session:set"), DATA, key, text, "session:set")
+    if value == nil then
+        remove(writable(self, "session:set"), DATA, key, "session:set")
+    else
+        put(self, DATA, key, value, "session:set")
+    end
     if self[3] then
         self[3][key] = nil
     end
@@ -224,7 +258,7 @@ end
 ---@param key string
 function Session:delete(key)
     name_of(key, "session:delete")
-    put(writable(self, "session:delete"), DATA, key, nil, "session:delete")
+    remove(writable(self, "session:delete"), DATA, key, "session:delete")
 end
 
 --- Removes all keys. The session stays.
@@ -255,15 +289,14 @@ end
 function Session:flash(key, ...)
     name_of(key, "session:flash")
     if select("#", ...) > 0 then
-        local text = text_of((...), "session:flash")
-        put(writable(self, "session:flash"), FLASH, key, text, "session:flash")
+        put(self, FLASH, key, (...), "session:flash")
         return nil
     end
     local handle = ready(self, "session:flash")
     local value = nil
     if handle then
         value = get(handle, FLASH, key)
-        put(handle, FLASH, key, nil, "session:flash")
+        remove(handle, FLASH, key, "session:flash")
     end
     return value
 end
@@ -475,7 +508,9 @@ function M.commit(c, session)
     elseif session[2] ~= "loaded" then
         return
     end
-    take_turn(handle, "the session")
+    if C.moon_session_is_busy(handle) then
+        take_turn(handle, "the session")
+    end
     C.moon_session_touch_later(handle)
     local code = outcome(handle, C.moon_session_begin_commit(handle))
     if code == NOT_FOUND then
@@ -514,17 +549,21 @@ function Context:session()
     if not handle then
         dead(self)
     end
-    local more = context.more_of(self)
-    if more.session then
+    local more = self[2]
+    if more and more.session then
         return more.session
     end
-    local id = M.id(self)
-    local code = C.moon_session_open(handle, id, #id)
+    local code = C.moon_session_open(handle, PLAIN_NAME, #PLAIN_NAME, SECURE_NAME, #SECURE_NAME)
     if code ~= OK then
         error(code == -12 and "there is no session store here" or "out of memory", 0)
     end
-    more.session = setmetatable({ self, false, false }, metatable)
-    return more.session
+    local session = setmetatable({ self, false, false }, metatable)
+    if more then
+        more.session = session
+    else
+        self[2] = { session = session }
+    end
+    return session
 end
 
 return M

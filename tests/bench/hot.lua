@@ -32,4 +32,22 @@ app:get("/counter", function(c)
     return ("%d\n"):format(count)
 end)
 
+app:get("/visitor", function(c)
+    local session = c:session()
+    if not session:get("name") then
+        session:set("name", "Anna")
+    end
+    return session:get("name")
+end)
+
+app:get("/visits", function(c)
+    local session = c:session()
+    local visits = session:get("visits") or { places = {} }
+    visits.places[1] = "moon"
+    session:set("name", "Anna")
+    session:set("visits", visits)
+    session:delete("old")
+    return tostring(#visits.places)
+end)
+
 return app

@@ -266,7 +266,7 @@ static void on_done(void *ctx, enum moon_err err, struct redisReply **reply,
     }
     judge(flight, err, *reply);
     if (random_below(load, 64) == 0 && *reply != NULL) {
-        freeReplyObject(*reply); /* taken */
+        moon_redis_reply_free(*reply); /* taken */
         *reply = NULL;
     }
     if (err != MOON_OK)

@@ -74,6 +74,8 @@ HOT = (
     Request("POST", "/bind", '{"name":"Anna","age":30,"tags":["a"]}', status=201),
     Request("GET", "/search?page=3&word=moon"),
     Request("GET", "/counter"),
+    Request("GET", "/visits"),
+    Request("GET", "/visitor"),
 )
 
 

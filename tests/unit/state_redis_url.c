@@ -288,32 +288,13 @@ static void malformed(void **state)
     }
 }
 
-static void makes_arrays(void **state)
-{
-    redisReply *replies[2];
-    (void)state;
-    for (size_t i = 0; i < 2; i++) {
-        replies[i] = calloc(1, sizeof(*replies[i]));
-        assert_non_null(replies[i]);
-        replies[i]->type = REDIS_REPLY_INTEGER;
-        replies[i]->integer = (long long)i;
-    }
-    redisReply *array = moon_redis_make_array(replies, 2);
-    assert_non_null(array);
-    assert_int_equal(moon_redis_item(array, 1)->integer, 1);
-    freeReplyObject(array);
-    array = moon_redis_make_array(NULL, 0);
-    assert_int_equal(array->elements, 0);
-    freeReplyObject(array);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(urls),           cmocka_unit_test(bad_urls),
         cmocka_unit_test(too_many_hosts), cmocka_unit_test(slots),
         cmocka_unit_test(commands),       cmocka_unit_test(replies_in_pieces),
-        cmocka_unit_test(malformed),      cmocka_unit_test(makes_arrays),
+        cmocka_unit_test(malformed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <cmocka.h>
+#include <sodium.h>
 
 #include "base/clock.h"
 #include "state/session.h"
@@ -367,6 +368,29 @@ static void unknown_and_malformed_ids_are_not_adopted(void **state)
     }
 }
 
+/* Every byte in every place: only what libsodium decodes is an id, and of that
+ * only ASCII, for it takes some bytes beyond. */
+static void ids_are_base64url_of_256_bits(void **state)
+{
+    (void)state;
+    for (size_t at = 0; at < MOON_SESSION_ID; at++) {
+        for (int c = 0; c < 256; c++) {
+            char id[] = "qZ09-_aAzZ5jI7sP2mB8xKc3VdLr1QnWt6HyGuEoMkE";
+            unsigned char bytes[32];
+            struct moon_session_key key;
+            size_t len = 0;
+            id[at] = (char)c;
+            bool good =
+                sodium_base642bin(
+                    bytes, sizeof(bytes), id, MOON_SESSION_ID, NULL, &len, NULL,
+                    sodium_base64_VARIANT_URLSAFE_NO_PADDING) == 0 &&
+                len == sizeof(bytes) && c < 128;
+            struct moon_str text = moon_str(id, MOON_SESSION_ID);
+            assert_int_equal(moon_session_key_of(text, &key), good);
+        }
+    }
+}
+
 static void a_renewed_session_has_another_id(void **state)
 {
     (void)state;
@@ -603,6 +627,7 @@ int main(void)
         BOTH(nothing_is_stored_until_something_is_set),
         BOTH(only_what_changed_is_saved),
         BOTH(unknown_and_malformed_ids_are_not_adopted),
+        cmocka_unit_test(ids_are_base64url_of_256_bits),
         BOTH(a_renewed_session_has_another_id),
         BOTH(a_destroyed_session_is_gone),
         BOTH(what_is_gone_stays_gone),
