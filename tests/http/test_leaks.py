@@ -1,0 +1,358 @@
+"""What is of one request stays in it: whatever an application keeps longer than
+the request (its context, the function that writes its stream, its session, its
+coroutine) never reaches the request that comes after it in the same place."""
+
+import pytest
+
+from support.admin import Admin
+from support.client import Client, build
+from support.faults import Proxy
+from support.node import eventually
+from support.servers import RedisServer
+
+JIT = pytest.mark.parametrize("jit", ["on", "off"])
+
+
+# ---- what an application keeps ----
+
+WRITERS = """
+local kept = {}
+app:get("/open/:who", function(c)
+    local who, slow = c:param("who"), c:query("slow")
+    c:stream(function(write)
+        kept[who] = write
+        write(who .. "\\n")
+        if slow then
+            for _ = 1, 1000 do
+                moonshine.sleep("5ms")
+                if not write(who .. "\\n") then return end
+            end
+        end
+    end)
+end)
+app:post("/say/:who", function(c)
+    local ok, message = kept[c:param("who")](c:query("what"))
+    return { ok = ok, message = message }
+end)
+"""
+
+
+@JIT
+def test_a_kept_write_does_not_reach_the_next_stream(start, jit):
+    node = start(WRITERS, env={"MOONSHINE_JIT": jit})
+    assert node.get("/open/first").text == "first\n"
+    with node.connect() as second:
+        second.send(build("GET", "/open/second?slow=1"))
+        second.read_head()
+        pieces = second.read_chunks()
+        assert next(pieces) == b"second\n"
+        said = node.request("POST", "/say/first?what=secret-of-first")
+        assert said.json() == {"message": "closed"}
+        for _ in range(20):
+            assert next(pieces) == b"second\n"
+
+
+def test_a_broadcast_waits_for_a_slow_client_and_goes_on(start):
+    """The one that writes is a request of its own; its reader stops reading,
+    goes on, and leaves."""
+    node = start("""
+    local kept
+    app:get("/open", function(c)
+        c:stream(function(write)
+            kept = write
+            write("begin")
+            moonshine.sleep("60s")
+        end)
+    end)
+    app:post("/flood", function(c)
+        local piece, ok, message = ("x"):rep(65536)
+        for i = 1, c:query_int("n") do
+            ok, message = kept(piece)
+            if not ok then break end
+        end
+        return { ok = ok, message = message }
+    end)
+    """, settings={"write_timeout": "60s"})
+    reader = node.connect()
+    reader.send(build("GET", "/open"))
+    reader.read_head()
+    pieces = reader.read_chunks()
+    assert next(pieces) == b"begin"
+    writer = node.connect()
+    writer.send(build("POST", "/flood?n=400"))
+
+    def waits():
+        return "client to read" in node.command("status", "--requests").stdout
+    eventually(waits, "the writer waits")
+    got = 0
+    while got < 400 * 65536:
+        got += len(next(pieces))
+    assert writer.read_response().json() == {"ok": True}
+    # And when the stream ends while somebody else waits for it.
+    writer.send(build("POST", "/flood?n=400"))
+    eventually(waits, "the writer waits again")
+    reader.close()
+    assert writer.read_response().json() == {"message": "closed"}
+
+
+KEPT_CONTEXTS = """
+local kept
+app:any("/keep/:who", function(c)
+    kept = c
+    c:set("who", c:param("who"))
+    return "kept"
+end)
+app:any("/use/:who", function(c)
+    local said, old = {}, kept
+    local function try(name, ...)
+        local ok, value = pcall(old[name], old, ...)
+        said[name] = ok and tostring(value) or "raises"
+        local plain = tostring(value)
+        assert(ok or plain:find("used after its request ended", 1, true), name .. plain)
+    end
+    for _, name in ipairs { "method", "path", "raw_query", "route", "request_id",
+        "ip", "scheme", "host", "generation", "closing", "queries", "headers", "cookies",
+        "body", "body_file", "read", "bind", "forms", "uploads", "session", "status",
+        "fresh" } do
+        if name ~= "fresh" then try(name) end
+    end
+    try("param", "who") try("query", "q") try("query_all", "q") try("query_int", "q")
+    try("header", "host") try("cookie", "id") try("get", "who") try("set", "k", 1)
+    try("form", "f") try("upload", "f") try("try_bind", {}) try("set_header", "X", "y")
+    try("add_header", "X", "y") try("set_cookie", "x", "y") try("response_header", "X")
+    try("text", "t") try("html", "t") try("json", {}) try("bytes", "t")
+    try("redirect", "/") try("send_file", "app.lua") try("stream", function() end)
+    try("fail", 404) try("log", "info", "x") try("url", "n")
+    try("defer", print) try("after", print)
+    return said
+end)
+"""
+
+
+@JIT
+def test_a_kept_context_is_dead(start, jit):
+    node = start(KEPT_CONTEXTS, env={"MOONSHINE_JIT": jit})
+    for _ in range(100):
+        node.get("/keep/first", {"Cookie": "id=secret"})
+        said = node.get("/use/second?q=secret", {"Cookie": "id=secret"})
+        assert set(said.json().values()) == {"raises"}, said.text
+        assert "X" not in dict(said.headers)
+
+
+
+# ---- tasks that outlive their request ----
+
+TASKS = """
+local said = {}
+local function aside(fn)
+    moonshine.spawn(function()
+        local ok, value = pcall(fn)
+        said[#said + 1] = tostring(value)
+    end)
+end
+app:get("/said", function()
+    local list = said
+    if c_keep then return end
+    return { said = moonshine.json.array(list) }
+end)
+app:get("/ask/:how", function(c)
+    local how = c:param("how")
+    aside(function()
+        if how == "update" then
+            return c:session():update(function(view) return view:get("who") end)
+        end
+        return c:session():get("who")
+    end)
+    if how == "both" then return c:session():get("who") end
+    moonshine.sleep(0)
+    return "left"
+end)
+app:post("/begin/:who", function(c)
+    c:session():set("who", c:param("who"))
+    return "begun"
+end)
+app:get("/who", function(c)
+    local who = c:session():get("who")
+    moonshine.sleep("20ms")
+    return who
+end)
+app:post("/read", function(c)
+    aside(function()
+        local all = ""
+        while true do
+            local piece, message = c:read()
+            if not piece then return all .. (message or "end") end
+            all = all .. piece
+        end
+    end)
+    moonshine.sleep("20ms")
+    return "left"
+end, { body = "stream" })
+app:post("/body", function(c)
+    local first = c:read()
+    return first .. c:read()
+end, { body = "stream" })
+app:get("/ping", function() return "pong" end)
+""".replace("    if c_keep then return end\n", "")
+
+
+def said(node, count):
+    """What the tasks aside came to."""
+    return eventually(lambda: len(node.get("/said").json()["said"]) >= count and
+                      node.get("/said").json()["said"], f"{count} tasks end")
+
+
+def begin(node, who):
+    answer = node.request("POST", f"/begin/{who}")
+    assert answer.text == "begun", answer.text
+    return {"Cookie": answer.header("Set-Cookie").split(";")[0]}
+
+
+@pytest.mark.parametrize("how", ["get", "update"])
+def test_a_session_that_a_task_waits_for_ends_with_its_request(start, how):
+    """The store does not answer, the request ends; what the task waits in must
+    not be touched afterwards, when others have their requests there."""
+    with RedisServer() as redis, Proxy(("127.0.0.1", redis.port)) as proxy:
+        node = start(TASKS, settings={
+            "session.url": f"redis://127.0.0.1:{proxy.port}/0"})
+        first, second = begin(node, "first"), begin(node, "second")
+        proxy.mode = "freeze"
+        for _ in range(8):
+            assert node.get(f"/ask/{how}", first).text == "left"
+        for text in said(node, 8):
+            assert "used after its request ended" in text, text
+        proxy.cut(then="pass")
+        for _ in range(8):
+            eventually(lambda: node.get("/who", second).text == "second",
+                       "the store is back")
+        for text in node.get("/said").json()["said"]:
+            assert "first" not in text and "second" not in text
+
+
+@JIT
+def test_a_task_in_line_for_a_session_does_not_get_the_next_one(start, jit):
+    """It waits until its request is done with the session; by then another
+    request, of another user, may be in its place."""
+    with RedisServer() as redis, Proxy(("127.0.0.1", redis.port)) as proxy:
+        node = start(TASKS, env={"MOONSHINE_JIT": jit}, settings={
+            "session.url": f"redis://127.0.0.1:{proxy.port}/0"})
+        first, second = begin(node, "first"), begin(node, "second")
+        proxy.mode, proxy.seconds = "delay", 0.03
+        others = [node.connect() for _ in range(12)]
+        for turn in range(15):
+            with Client(node.address) as gone:
+                gone.send(build("GET", "/ask/both", first))
+                eventually(lambda: any(
+                    r["waits_on"] == "session" for r in Admin(node).requests()),
+                    "it waits")
+                # This ends it; one of the others will be where it was.
+                gone.close()
+                for other in others:
+                    other.send(build("GET", "/who", second))
+                for other in others:
+                    assert other.read_response().text == "second"
+            for text in said(node, turn + 1):
+                assert "second" not in text, text
+
+
+@JIT
+def test_a_task_that_reads_a_body_ends_with_its_request(start, jit):
+    node = start(TASKS, env={"MOONSHINE_JIT": jit})
+    for turn in range(5):
+        with Client(node.address) as first, Client(node.address) as second:
+            first.send(b"POST /read HTTP/1.1\r\nHost: a\r\n"
+                       b"Transfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")
+            assert first.read_response().text == "left"
+            second.send(b"POST /body HTTP/1.1\r\nHost: a\r\n"
+                        b"Transfer-Encoding: chunked\r\n\r\n6\r\nsecond\r\n")
+            assert node.get("/ping").text == "pong"
+            second.send(b"5\r\n-more\r\n0\r\n\r\n")
+            assert second.read_response().text == "second-more"
+        for text in said(node, turn + 1):
+            assert "second" not in text and "more" not in text, text
+
+
+# ---- what a request that was stopped leaves behind ----
+
+
+def test_a_stopped_update_leaves_nothing_behind(start):
+    """Nothing may wait within session:update; that rule ends with the request
+    that broke another one there."""
+    node = start("""
+    app:get("/loop", function(c)
+        return c:session():update(function() while true do end end)
+    end)
+    app:get("/wait", function() moonshine.sleep("1ms") return "waited" end)
+    """, settings={"cpu_limit": "50ms"})
+    assert node.get("/loop").status == 503
+    assert node.get("/wait").text == "waited"
+
+
+# ---- coroutines are used again ----
+
+COROUTINES = """
+local by_coroutine, threads = {}, {}
+app:get("/keep/:who", function(c)
+    local co = coroutine.running()
+    local before = by_coroutine[co or "main"]
+    by_coroutine[co or "main"] = c:param("who")
+    moonshine.sleep(0)
+    local own = by_coroutine[coroutine.running() or "main"]
+    return { before = before, own = own }
+end)
+app:get("/wait", function(c)
+    threads[1] = coroutine.running()
+    moonshine.sleep("300ms")
+    return "waited"
+end)
+app:get("/resume", function(c)
+    local ok, message = coroutine.resume(threads[1], "forged")
+    return { ok = ok, message = tostring(message) }
+end)
+app:get("/trace", function(c)
+    local secret = c:query("secret")
+    local function deep() error({ secret }) end
+    deep()
+end)
+app:get("/look", function()
+    local seen = { debug.traceback("", 1) }
+    for level = 1, 20 do
+        local info = debug.getinfo(level, "f")
+        if not info then break end
+        for i = 1, 250 do
+            local name, value = debug.getlocal(level, i)
+            if not name then break end
+            seen[#seen + 1] = type(value) == "string" and value or nil
+        end
+    end
+    return table.concat(seen, "\\n")
+end)
+"""
+
+
+@JIT
+def test_a_coroutine_stands_for_one_request(start, jit):
+    """Libraries keep what belongs to a coroutine under it."""
+    node = start(COROUTINES, env={"MOONSHINE_JIT": jit})
+    for number in range(200):
+        kept = node.get(f"/keep/w{number}").json()
+        assert kept == {"own": f"w{number}"}
+
+
+def test_nobody_resumes_the_coroutine_of_another_request(start):
+    node = start(COROUTINES)
+    with node.connect() as client:
+        client.send(build("GET", "/wait"))
+        eventually(lambda: "sleep" in node.command(
+            "status", "--requests").stdout, "it waits")
+        said = node.get("/resume").json()
+        assert said["ok"] is False and "of a request" in said["message"], said
+        assert client.read_response().text == "waited"
+
+
+@JIT
+def test_the_stack_of_an_error_is_gone(start, jit):
+    node = start(COROUTINES, env={"MOONSHINE_JIT": jit})
+    for _ in range(50):
+        assert node.get("/trace?secret=canary-of-first").status == 500
+        assert "canary" not in node.get("/look").text
