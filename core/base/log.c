@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -401,13 +402,25 @@ static void register_fork_handlers(void)
 
 /* ---- set-up ---- */
 
-/* A FIFO without a reader is an error, not a wait. */
+/* A file that is new is for its user alone, whatever the umask; one that is
+ * there keeps its mode, so that others may be let in. No link of another user
+ * is followed. A FIFO without a reader is an error, not a wait. */
 static int open_log(const char *pathz)
 {
-    return open(pathz,
-                O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY |
-                    O_NONBLOCK,
-                0640);
+    const int flags =
+        O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+    struct stat st;
+    int fd = open(pathz, flags | O_EXCL, 0600);
+    if (fd >= 0)
+        (void)fchmod(fd, 0600);
+    if (fd >= 0 || errno != EEXIST)
+        return fd;
+    if (lstat(pathz, &st) == 0 && S_ISLNK(st.st_mode) && st.st_uid != 0 &&
+        st.st_uid != geteuid()) {
+        errno = ELOOP;
+        return -1;
+    }
+    return open(pathz, flags, 0600);
 }
 
 /* Takes both over. Waits until the writer has let go of the old file, but not
