@@ -2,6 +2,10 @@
 the request (its context, the function that writes its stream, its session, its
 coroutine) never reaches the request that comes after it in the same place."""
 
+import collections
+import random
+import threading
+
 import pytest
 
 from support.admin import Admin
@@ -356,3 +360,112 @@ def test_the_stack_of_an_error_is_gone(start, jit):
     for _ in range(50):
         assert node.get("/trace?secret=canary-of-first").status == 500
         assert "canary" not in node.get("/look").text
+
+
+# ---- connections and links are used again ----
+
+
+def test_a_kept_connection_forgets_who_was_behind_it(start):
+    """Behind a proxy each request of a connection may be another client's."""
+    node = start("""
+    app:get("/", function(c)
+        return { ip = c:ip(), scheme = c:scheme(), host = c:host(),
+            id = c:request_id(), from = c:header("X-Forwarded-For") }
+    end)
+    """, settings={"trusted_proxies": "127.0.0.0/8"})
+    said = {"X-Forwarded-For": "9.9.9.9", "X-Forwarded-Proto": "https",
+            "X-Forwarded-Host": "first.example", "X-Request-Id": "first-0000"}
+    with Client(node.address) as proxy:
+        for _ in range(3):
+            first = proxy.get("/", said).json()
+            assert first == {"ip": "9.9.9.9", "scheme": "https",
+                             "host": "first.example", "id": "first-0000",
+                             "from": "9.9.9.9"}
+            second = proxy.get("/").json()
+            assert second.pop("id") != "first-0000"
+            assert second == {"ip": "127.0.0.1", "scheme": "http",
+                              "host": "test.local"}
+            # Nor does what is no request inherit anything.
+        proxy.send(build("GET", "/", said) + b"GET /x y\r\n\r\n")
+        assert proxy.read_response().json()["id"] == "first-0000"
+        bad = proxy.read_response()
+        assert (bad.status, bad.header("X-Request-Id")) != (200, "first-0000")
+    node.wait_log("access ip=127.0.0.1 .* status=400 .*request=[0-9a-f]{32}")
+
+
+LINKS = """
+local r = moonshine.redis(nil, { timeout = "15ms" })
+local script = r:prepare("return { KEYS[1], redis.call('GET', KEYS[1]) }")
+local function key(c) return "k:" .. c:param("who") end
+local ways = {}
+function ways.get(c) return r:get(key(c)) end
+function ways.mget(c)
+    local list = r:mget(key(c), key(c))
+    return list and (list[1] == list[2] and list[1] or "unequal")
+end
+function ways.pipeline(c)
+    local list = r:pipeline(function(p) p:echo(key(c)) p:get(key(c)) end)
+    return list and (list[1] == key(c) and list[2] or "echo " .. tostring(list[1]))
+end
+function ways.multi(c)
+    local list = r:multi(function(m) m:echo(key(c)) m:get(key(c)) end)
+    return list and (list[1] == key(c) and list[2] or "echo " .. tostring(list[1]))
+end
+function ways.script(c)
+    local list = script({ key(c) })
+    return list and (list[1] == key(c) and list[2] or "key " .. tostring(list[1]))
+end
+function ways.dedicated(c)
+    return r:dedicated(function(link) return link:get(key(c)) end)
+end
+app:get("/set/:who", function(c)
+    return { moonshine.redis():set(key(c), c:param("who")) }
+end)
+app:get("/ask/:who", function(c)
+    return ways[c:query("way")](c) or "nothing"
+end)
+"""
+
+
+@JIT
+def test_answers_of_redis_are_whose_who_asked(start, jit):
+    """Users time out, leave and are slow on links that they share."""
+    with RedisServer() as redis, Proxy(("127.0.0.1", redis.port)) as proxy:
+        node = start(LINKS, env={"MOONSHINE_JIT": jit}, settings={
+            "redis.url": f"redis://127.0.0.1:{proxy.port}/0"})
+        users = [f"user{number}" for number in range(8)]
+        for user in users:
+            eventually(lambda: node.get(f"/set/{user}").text == '["OK"]',
+                       "it is set")
+        given, wrong, ending = collections.Counter(), [], []
+
+        def live(user):
+            chance = random.Random(user + jit)
+            while not ending:
+                way = chance.choice(["get", "mget", "pipeline", "multi",
+                                     "script", "dedicated"])
+                with Client(node.address) as client:
+                    client.send(build("GET", f"/ask/{user}?way={way}"))
+                    if chance.random() < 0.2:
+                        continue
+                    text = client.read_response().text
+                given[text == user] += 1
+                if text not in (user, "nothing"):
+                    wrong.append((user, way, text))
+        threads = [threading.Thread(target=live, args=(user,), daemon=True)
+                   for user in users]
+        for thread in threads:
+            thread.start()
+        chance = random.Random(jit)
+        for _ in range(12):
+            proxy.mode = chance.choice(["delay", "trickle", "pass"])
+            proxy.seconds = chance.choice([0.01, 0.015, 0.02, 0.05])
+            until = sum(given.values()) + 100
+            eventually(lambda: sum(given.values()) >= until, "answers")
+            if chance.random() < 0.3:
+                proxy.cut(then="pass")
+        ending.append(True)
+        for thread in threads:
+            thread.join()
+        assert wrong == []
+        assert given[True] > 50 and given[False] > 10, given
