@@ -11,6 +11,7 @@ import pytest
 from support.admin import Admin
 from support.client import Client, build
 from support.faults import Proxy
+from support.forms import multipart
 from support.node import eventually
 from support.servers import RedisServer
 
@@ -469,3 +470,33 @@ def test_answers_of_redis_are_whose_who_asked(start, jit):
             thread.join()
         assert wrong == []
         assert given[True] > 50 and given[False] > 10, given
+
+
+def test_a_kept_path_does_not_lead_to_the_next_upload(start):
+    """`upload.path` is gone with its request, and stays so."""
+    node = start("""
+    app:post("/path", function(c)
+        local path = c:upload("f").path
+        local file = assert(io.open(path))
+        assert(file:read("*a") == c:form("who"))
+        file:close()
+        moonshine.sleep(c:query("wait", "0"))
+        return path
+    end)
+    app:get("/open", function(c)
+        local file = io.open(c:query("path"))
+        return { said = file and file:read("*a") }
+    end)
+    """)
+
+    def post(client, who, wait=""):
+        kind, body = multipart(("who", who), ("f", who, "f.txt"))
+        client.send(build("POST", "/path" + wait, {"Content-Type": kind}, body))
+    with Client(node.address) as first, Client(node.address) as second:
+        post(first, "first")
+        path = first.read_response().text
+        assert node.get(f"/open?path={path}").json() == {}
+        post(second, "secret-of-second", "?wait=60s")
+        eventually(lambda: any(r["waits_on"] == "sleep"
+                               for r in Admin(node).requests()), "it waits")
+        assert node.get(f"/open?path={path}").json() == {}
