@@ -16,6 +16,7 @@ void moon_arena_init(struct moon_arena *arena, void *first, size_t size)
     arena->blocks = NULL;
     arena->at = first;
     arena->end = arena->at + size;
+    MOON_POISON(first, size);
 }
 
 void moon_arena_reset(struct moon_arena *arena)
@@ -27,6 +28,7 @@ void moon_arena_reset(struct moon_arena *arena)
     }
     arena->at = arena->first;
     arena->end = arena->first + arena->first_size;
+    MOON_POISON(arena->first, arena->first_size);
 }
 
 /* The slow path of alloc. A large piece gets a block of its own, behind the
@@ -45,6 +47,7 @@ void *moon_arena_alloc_block(struct moon_arena *arena, size_t size)
     if (bytes == BLOCK_BYTES) {
         arena->at = block->bytes + size;
         arena->end = block->bytes + bytes;
+        MOON_POISON(arena->at, bytes - size);
     }
     return block->bytes;
 }

@@ -38,6 +38,7 @@ MOON_MUST_CHECK static inline void *moon_arena_alloc(struct moon_arena *arena,
         return moon_arena_alloc_block(arena, size);
     void *piece = arena->at;
     arena->at += need;
+    MOON_UNPOISON(piece, size);
     return piece;
 }
 

@@ -134,6 +134,19 @@ static size_t json_plain(const char *at, size_t len)
     return i;
 }
 
+static void add_json_code(struct moon_buf *buf, const unsigned char *at,
+                          size_t len)
+{
+    uint32_t code = moon_utf8_decode(at, len);
+    if (!moon_utf8_misleads(code))
+        moon_buf_add(buf, at, len);
+    else if (code < 0x10000)
+        moon_buf_printf(buf, "\\u%04x", code);
+    else
+        moon_buf_printf(buf, "\\u%04x\\u%04x", 0xd7c0 + (code >> 10),
+                        0xdc00 + (code & 0x3ff));
+}
+
 /* One character that is not plain; how many bytes it takes. */
 static size_t add_json_char(struct moon_buf *buf, const unsigned char *at,
                             size_t left)
@@ -144,12 +157,10 @@ static size_t add_json_char(struct moon_buf *buf, const unsigned char *at,
         moon_buf_add(buf, text, 2);
     } else if (*at == '\n') {
         moon_buf_add(buf, "\\n", 2);
-    } else if (*at < 0x20 || *at == 0x7f) {
-        moon_buf_printf(buf, "\\u%04x", *at);
     } else if (len == 0) {
         moon_buf_add(buf, "\\ufffd", 6);
     } else {
-        moon_buf_add(buf, at, len);
+        add_json_code(buf, at, len);
     }
     return len == 0 ? 1 : len;
 }
@@ -166,4 +177,19 @@ void moon_buf_add_json(struct moon_buf *buf, struct moon_str s)
             i += add_json_char(buf, bytes + i, s.len - i);
     }
     moon_buf_add_char(buf, '"');
+}
+
+void moon_buf_add_shown(struct moon_buf *buf, struct moon_str s)
+{
+    const unsigned char *at = (const unsigned char *)s.ptr;
+    for (size_t i = 0; i < s.len;) {
+        size_t len = moon_utf8_len(at + i, s.len - i);
+        if (len > 0 && !moon_utf8_misleads(moon_utf8_decode(at + i, len))) {
+            moon_buf_add(buf, at + i, len);
+            i += len;
+            continue;
+        }
+        for (size_t end = i + (len == 0 ? 1 : len); i < end; i++)
+            moon_buf_printf(buf, "\\x%02x", at[i]);
+    }
 }

@@ -75,7 +75,10 @@ void moon_buf_add_html(struct moon_buf *buf, struct moon_str s);
 size_t moon_html_plain(struct moon_str s);
 
 /* Text of a JSON string with its quotes; bytes that are not UTF-8 become
- * U+FFFD. */
+ * U+FFFD, and what misleads who reads it (moon_utf8_misleads) is escaped. */
 void moon_buf_add_json(struct moon_buf *buf, struct moon_str s);
+/* For a terminal or a line of text: what misleads, and bytes that are not
+ * UTF-8, become \xNN. */
+void moon_buf_add_shown(struct moon_buf *buf, struct moon_str s);
 
 #endif

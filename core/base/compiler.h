@@ -71,6 +71,17 @@ typedef unsigned __int128 moon_u128;
 #define MOON_SANITIZED 0
 #endif
 
+/* Memory that goes from one request to the next without being freed: between
+ * them nobody may touch it, which the address sanitizer is told. */
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#define MOON_POISON(ptr, size) ASAN_POISON_MEMORY_REGION((ptr), (size))
+#define MOON_UNPOISON(ptr, size) ASAN_UNPOISON_MEMORY_REGION((ptr), (size))
+#else
+#define MOON_POISON(ptr, size) ((void)0)
+#define MOON_UNPOISON(ptr, size) ((void)0)
+#endif
+
 #define MOON_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 #endif

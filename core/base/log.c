@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -81,18 +82,19 @@ static void add_time(struct moon_buf *out)
                     (int)(now.tv_nsec / 1000000));
 }
 
-/* A line break becomes an indented one and other control bytes become \xNN, so
+/* A line break becomes an indented one and what else misleads becomes \xNN, so
  * that no message can pass for a line of its own or steer a terminal. */
 static void add_clean(struct moon_buf *out, struct moon_str s)
 {
-    for (size_t i = 0; i < s.len; i++) {
-        unsigned char byte = (unsigned char)s.ptr[i];
-        if (byte == '\n')
-            moon_buf_addz(out, "\n    ");
-        else if ((byte < 0x20 && byte != '\t') || byte == 0x7f)
-            moon_buf_printf(out, "\\x%02x", byte);
-        else
-            moon_buf_add_char(out, (char)byte);
+    while (s.len > 0) {
+        size_t plain = 0;
+        while (plain < s.len && s.ptr[plain] != '\n' && s.ptr[plain] != '\t')
+            plain++;
+        moon_buf_add_shown(out, moon_str(s.ptr, plain));
+        if (plain == s.len)
+            return;
+        moon_buf_addz(out, s.ptr[plain] == '\t' ? "\t" : "\n    ");
+        s = moon_str(s.ptr + plain + 1, s.len - plain - 1);
     }
 }
 
@@ -104,6 +106,15 @@ static bool is_plain(struct moon_str s)
             return false;
     }
     return s.len > 0;
+}
+
+/* Of a field; some applications log what clients call things. */
+static void add_name(struct moon_buf *out, struct moon_str name)
+{
+    if (is_plain(name))
+        moon_buf_add_str(out, name);
+    else
+        moon_buf_add_json(out, name);
 }
 
 /* A value of several lines (a traceback) is written below the line. */
@@ -123,7 +134,7 @@ void moon_log_describe(struct moon_buf *out, struct moon_str message,
         if (is_block(&fields[i]))
             continue;
         moon_buf_add_char(out, ' ');
-        moon_buf_add_str(out, fields[i].name);
+        add_name(out, fields[i].name);
         moon_buf_add_char(out, '=');
         if (fields[i].raw || is_plain(fields[i].value))
             moon_buf_add_str(out, fields[i].value);
@@ -133,7 +144,7 @@ void moon_log_describe(struct moon_buf *out, struct moon_str message,
     for (size_t i = 0; i < count; i++) {
         if (is_block(&fields[i])) {
             add_clean(out, MOON_STR("\n"));
-            moon_buf_add_str(out, fields[i].name);
+            add_name(out, fields[i].name);
             moon_buf_addz(out, ": ");
             add_clean(out, fields[i].value);
         }
@@ -391,13 +402,25 @@ static void register_fork_handlers(void)
 
 /* ---- set-up ---- */
 
-/* A FIFO without a reader is an error, not a wait. */
+/* A file that is new is for its user alone, whatever the umask; one that is
+ * there keeps its mode, so that others may be let in. No link of another user
+ * is followed. A FIFO without a reader is an error, not a wait. */
 static int open_log(const char *pathz)
 {
-    return open(pathz,
-                O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY |
-                    O_NONBLOCK,
-                0640);
+    const int flags =
+        O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+    struct stat st;
+    int fd = open(pathz, flags | O_EXCL, 0600);
+    if (fd >= 0)
+        (void)fchmod(fd, 0600);
+    if (fd >= 0 || errno != EEXIST)
+        return fd;
+    if (lstat(pathz, &st) == 0 && S_ISLNK(st.st_mode) && st.st_uid != 0 &&
+        st.st_uid != geteuid()) {
+        errno = ELOOP;
+        return -1;
+    }
+    return open(pathz, flags, 0600);
 }
 
 /* Takes both over. Waits until the writer has let go of the old file, but not

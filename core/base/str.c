@@ -102,3 +102,29 @@ size_t moon_utf8_len(const unsigned char *s, size_t left)
         return 0;
     return need;
 }
+
+uint32_t moon_utf8_decode(const unsigned char *s, size_t len)
+{
+    static const unsigned char first[] = {0, 0x7f, 0x1f, 0x0f, 0x07};
+    uint32_t code = s[0] & first[len];
+    for (size_t i = 1; i < len; i++)
+        code = code << 6 | (s[i] & 0x3f);
+    return code;
+}
+
+bool moon_utf8_misleads(uint32_t code)
+{
+    static const struct {
+        uint32_t first, last;
+    } ranges[] = {
+        {0, 0x1f},        {0x7f, 0x9f},       {0xad, 0xad},
+        {0x61c, 0x61c},   {0x180e, 0x180e},   {0x200b, 0x200f},
+        {0x2028, 0x202e}, {0x2060, 0x206f},   {0xfeff, 0xfeff},
+        {0xfff9, 0xfffb}, {0xe0000, 0xe007f},
+    };
+    for (size_t i = 0; i < MOON_COUNT(ranges); i++) {
+        if (code >= ranges[i].first && code <= ranges[i].last)
+            return true;
+    }
+    return false;
+}

@@ -66,5 +66,11 @@ bool moon_str_to_u64(struct moon_str s, uint64_t *out);
 /* Length of the well-formed UTF-8 sequence (RFC 3629) at `s`, where `left`
  * bytes are, at least one; 0 if there is none. */
 size_t moon_utf8_len(const unsigned char *s, size_t left);
+/* The code point of a well-formed sequence of that length. */
+uint32_t moon_utf8_decode(const unsigned char *s, size_t len);
+/* Does it show something else than what is there, or steer what shows it:
+ * controls (C0, C1, DEL), line separators, what turns the direction of writing
+ * around, what is not seen at all? */
+bool moon_utf8_misleads(uint32_t code);
 
 #endif

@@ -1,6 +1,7 @@
 #include "fleet/cluster_internal.h"
 
 #include "base/clock.h"
+#include "base/private_dir.h"
 #include "fleet/ask.h"
 
 #include <errno.h>
@@ -325,14 +326,16 @@ static bool make_dir(void)
     int n =
         snprintf(dir, sizeof(dir), "%s/%s-cluster", run_dirz, cluster.o->namez);
     cluster.dirz = dir;
-    errno = ENAMETOOLONG;
-    if (n > 0 && (size_t)n < sizeof(dir) &&
-        (mkdir(run_dirz, 0700) == 0 || errno == EEXIST) &&
-        (mkdir(cluster.dirz, 0700) == 0 || errno == EEXIST))
-        return true;
-    (void)fprintf(stderr, "moonshine cluster: cannot make %s: %s\n",
-                  cluster.dirz, strerror(errno));
-    return false;
+    struct moon_buf why = {0};
+    bool fits = n > 0 && (size_t)n < sizeof(dir);
+    if (!fits)
+        moon_buf_printf(&why, "%s: %s", dir, strerror(ENAMETOOLONG));
+    bool ok = fits && moon_private_dir_make(dir, &why);
+    if (!ok)
+        (void)fprintf(stderr, "moonshine cluster: cannot make %.*s\n",
+                      MOON_STR_ARG(moon_buf_str(&why)));
+    moon_buf_deinit(&why);
+    return ok;
 }
 
 static bool make_member(uint32_t i)

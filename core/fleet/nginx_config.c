@@ -138,7 +138,8 @@ static void print_maps(struct printer *p)
                         namez, namez, namez, namez);
     moon_buf_printf(
         p->out,
-        "\nlog_format %s '$remote_addr $host \"$request\" $status '\n"
+        "\n# Without the query: tokens stand there.\n"
+        "log_format %s '$remote_addr $host \"$request_method $uri\" $status '\n"
         "    '$body_bytes_sent $request_time node=$upstream_addr '\n"
         "    'status=$upstream_status connect=$upstream_connect_time '\n"
         "    'time=$upstream_response_time request=$request_id';\n\n",

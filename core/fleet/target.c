@@ -1,5 +1,7 @@
 #include "fleet/target.h"
 
+#include "base/private_dir.h"
+
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,8 +70,11 @@ static int by_names(const void *a, const void *b)
 
 void moon_targets_running(const char *run_dirz, struct moon_targets *to)
 {
+    struct moon_buf why = {0};
     to->count = 0;
-    DIR *dir = opendir(run_dirz);
+    DIR *dir =
+        moon_private_dir_check(run_dirz, &why) ? opendir(run_dirz) : NULL;
+    moon_buf_deinit(&why);
     if (dir == NULL)
         return;
     const struct dirent *entry;
@@ -95,6 +100,8 @@ enum moon_err moon_target_named(const char *run_dirz, struct moon_str name,
                                 struct moon_buf *error)
 {
     static struct moon_targets running; /* too large for a stack */
+    if (!moon_private_dir_check(run_dirz, error))
+        return MOON_EDENIED; /* who knows who answers there */
     if (by_name(run_dirz, name, target) && answers(target))
         return MOON_OK;
     moon_targets_running(run_dirz, &running);

@@ -269,8 +269,10 @@ static void on_gone(void *ctx, struct moon_exchange *x)
     if (safe || x->state == MOON_X_STREAM ||
         (x->route != NULL && x->route->cancel_on_disconnect))
         moon_vm_cancel(x, MOON_CANCEL_DISCONNECT);
-    else
-        moon_vm_on_sent(x); /* whoever waits for the response waits in vain */
+    else { /* whoever waits for the response, or for more of the request */
+        moon_vm_on_sent(x);
+        moon_vm_on_readable(x);
+    }
 }
 
 static void on_timeout(void *ctx, struct moon_exchange *x)

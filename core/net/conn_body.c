@@ -29,7 +29,8 @@ void moon_body_release(struct moon_netx *n)
         moon_spool_end(n->spool, NULL);
         n->spool = NULL;
     }
-    if (n->memory_counted > 0) {
+    /* A mark of failure alone would refuse the body of the next one here. */
+    if (n->memory_counted > 0 || n->incoming.failed) {
         moon_buf_deinit(&body->memory);
         moon_buf_deinit(&n->incoming);
         n->server->body_memory -= n->memory_counted;

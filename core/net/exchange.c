@@ -9,6 +9,7 @@ struct moon_inbuf *moon_inbuf_take(struct moon_server *server, uint32_t cap)
     if (MOON_LIKELY(cap == MOON_READ_BYTES && in != NULL)) {
         server->free_in = in->next_free;
         server->free_in_count--;
+        MOON_UNPOISON(in->bytes, in->cap);
     } else {
         in = malloc(sizeof(*in) + cap);
         if (in == NULL)
@@ -29,6 +30,7 @@ void moon_inbuf_drop(struct moon_server *server, struct moon_inbuf *in)
         free(in);
         return;
     }
+    MOON_POISON(in->bytes, in->cap);
     in->next_free = server->free_in;
     server->free_in = in;
     server->free_in_count++;

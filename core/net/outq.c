@@ -35,6 +35,7 @@ static struct moon_outchunk *chunk_take(struct moon_outpool *pool)
         pool->free = chunk->next;
         pool->count--;
         chunk->next = NULL;
+        MOON_UNPOISON(chunk->buf.ptr, chunk->buf.cap);
         return chunk;
     }
     chunk = calloc(1, sizeof(*chunk));
@@ -57,6 +58,7 @@ static void chunk_give(struct moon_outpool *pool, struct moon_outchunk *chunk)
     chunk->buf.len = 0;
     chunk->sent = chunk->counted = 0;
     chunk->fd = -1;
+    MOON_POISON(chunk->buf.ptr, chunk->buf.cap);
     chunk->next = pool->free;
     pool->free = chunk;
     pool->count++;

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "base/random.h"
+#include "http/masked_query.h"
 #include "http/token.h"
 
 #include <stdio.h>
@@ -242,7 +243,8 @@ MOON_APART static void write_line(struct moon_exchange *x, bool slow)
 {
     enum { NUMBERS = 8, PHASES = 3 };
     char text[NUMBERS][NUMBER_SIZE];
-    struct moon_str target = moon_request_str(&x->req, x->req.target);
+    struct moon_str target =
+        moon_masked_query(moon_request_str(&x->req, x->req.target), &x->arena);
     struct moon_str agent;
     if (!moon_request_header(&x->req, MOON_STR("user-agent"), 0, &agent) ||
         agent.len == 0)

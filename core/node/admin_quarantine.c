@@ -79,11 +79,7 @@ void moon_quarantine_json(const struct moon_master *master,
 /* For a terminal. */
 static void add_plain(struct moon_buf *out, const char *text, size_t size)
 {
-    struct moon_str s = moon_quarantine_text(text, size);
-    for (size_t i = 0; i < s.len; i++) {
-        unsigned char c = (unsigned char)s.ptr[i];
-        moon_buf_add_char(out, c < 0x20 || c == 0x7f ? '?' : (char)c);
-    }
+    moon_buf_add_shown(out, moon_quarantine_text(text, size));
 }
 
 static void add_line(void *ctx, const struct moon_quarantine_cell *cell)

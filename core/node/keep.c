@@ -1,5 +1,7 @@
 #include "node/keep.h"
 
+#include "base/private_dir.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -12,42 +14,29 @@
 
 enum { SCAN_MAX = 64, NAME_MAX_BYTES = 40 };
 
-enum moon_err moon_keep_make_dirs(char *pathz)
-{
-    for (char *at = pathz + 1;; at++) {
-        if (*at != '/' && *at != '\0')
-            continue;
-        char was = *at;
-        *at = '\0';
-        int made = mkdir(pathz, 0700);
-        *at = was;
-        if (made < 0 && errno != EEXIST)
-            return moon_err_from_errno(errno);
-        if (was == '\0')
-            return MOON_OK;
-    }
-}
-
 enum moon_err moon_keep_open(const char *state_dirz, const char *namez, int *fd,
                              struct moon_buf *error)
 {
     char path[4096];
+    size_t before = error->len;
     int n = snprintf(path, sizeof(path), "%s/snapshots/%s", state_dirz, namez);
-    enum moon_err err = MOON_ETOO_BIG;
     *fd = -1;
-    if (n > 0 && (size_t)n < sizeof(path)) {
-        errno = 0;
-        err = moon_keep_make_dirs(path);
-        if (err == MOON_OK) {
-            *fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-            if (*fd < 0)
-                err = moon_err_from_errno(errno);
-        }
+    if (n <= 0 || (size_t)n >= sizeof(path)) {
+        moon_buf_printf(error, "cannot use %s for snapshots: %s", state_dirz,
+                        strerror(ENAMETOOLONG));
+        return MOON_ETOO_BIG;
     }
-    if (err != MOON_OK)
-        moon_buf_printf(error, "cannot use %s for snapshots: %s", path,
-                        errno != 0 ? strerror(errno) : moon_err_text(err));
-    return err;
+    moon_buf_printf(error, "cannot use %s for snapshots: ", path);
+    if (!moon_private_dir_make(path, error))
+        return MOON_EDENIED;
+    *fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (*fd < 0) {
+        int sys = errno;
+        moon_buf_addz(error, strerror(sys));
+        return moon_err_from_errno(sys);
+    }
+    error->len = before;
+    return MOON_OK;
 }
 
 static bool parse_name(const char *namez, uint64_t *number)

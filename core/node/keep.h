@@ -21,9 +21,6 @@
 
 enum { MOON_KEEP_COUNT = 3 };
 
-/* Makes a directory, its parents too, for this user alone; the text is written
- * to meanwhile. */
-MOON_MUST_CHECK enum moon_err moon_keep_make_dirs(char *pathz);
 /* Makes the directory; *fd is it. `error` gets a sentence. */
 MOON_MUST_CHECK enum moon_err moon_keep_open(const char *state_dirz,
                                              const char *namez, int *fd,

@@ -3,6 +3,7 @@
 #include "node/master_internal.h"
 
 #include "base/log.h"
+#include "base/private_dir.h"
 #include "node/keep.h"
 #include "node/process.h"
 #include "state/metrics.h"
@@ -36,28 +37,6 @@ static char *join(const char *dirz, const char *namez)
         return NULL;
     }
     return buf.ptr;
-}
-
-/* The run directory's parents too: /tmp/moonshine-1000/node-8080. */
-static bool make_dirs(const char *pathz, struct moon_buf *error)
-{
-    char *path = strdup(pathz);
-    if (path == NULL)
-        return false;
-    bool ok = true;
-    for (char *at = path + 1; ok; at++) {
-        if (*at != '/' && *at != '\0')
-            continue;
-        char was = *at;
-        *at = '\0';
-        if (mkdir(path, 0700) < 0 && errno != EEXIST)
-            ok = fail_errno(error, "make", path);
-        *at = was;
-        if (was == '\0')
-            break;
-    }
-    free(path);
-    return ok;
 }
 
 /* Under /tmp somebody else may have made it first. */
@@ -101,7 +80,7 @@ static bool lock_pid_file(struct moon_master *master, struct moon_buf *error)
     if (take_pid_file(master))
         return true; /* it says the old master's until that lets go */
     int fd = open(master->pid_pathz, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
-                  0644);
+                  0600);
     if (fd < 0)
         return fail_errno(error, "write", master->pid_pathz);
     if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
@@ -129,7 +108,7 @@ static bool open_folder(struct moon_master *master,
     master->pid_pathz = join(master->node_dirz, "pid");
     if (master->pid_pathz == NULL)
         return false;
-    return make_dirs(master->node_dirz, error) &&
+    return moon_private_dir_make(master->node_dirz, error) &&
            is_ours(master->node_dirz, error) && lock_pid_file(master, error);
 }
 
@@ -140,8 +119,8 @@ static void open_keep(struct moon_master *master,
     if (moon_keep_open(config->state_dirz, master->namez, &master->keep_fd,
                        &why) == MOON_OK)
         moon_keep_clean(master->keep_fd, getpid());
-    else /* the probe has said more */
-        moon_log(MOON_LOG_DEBUG, "%.*s", MOON_STR_ARG(moon_buf_str(&why)));
+    else /* the probe says more, if it gets so far */
+        moon_log(MOON_LOG_WARN, "%.*s", MOON_STR_ARG(moon_buf_str(&why)));
     moon_buf_deinit(&why);
 }
 

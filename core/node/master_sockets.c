@@ -211,6 +211,8 @@ bool moon_master_open_admin(struct moon_master *master, struct moon_listener *l,
     char text[ERROR_MAX] = "";
     enum moon_err err;
     bool is_given = given->fd >= 0 && strcmp(given->wantedz, l->wantedz) == 0;
+    if (l->address.mode == 0)
+        l->address.mode = 0600; /* for its user, whatever folder it is in */
     if (is_given)
         err = take(master, given, l, text);
     else
@@ -222,8 +224,6 @@ bool moon_master_open_admin(struct moon_master *master, struct moon_listener *l,
     }
     if (is_given)
         takeover->taken |= MOON_TAKEN_ADMIN;
-    else if (l->address.pathz[0] != '\0')
-        (void)chmod(l->address.pathz, 0600);
     return true;
 }
 

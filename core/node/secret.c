@@ -1,8 +1,8 @@
 #include "node/secret.h"
 
 #include "base/config.h"
+#include "base/private_dir.h"
 #include "base/random.h"
-#include "node/keep.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -89,15 +89,13 @@ static enum moon_err open_file(int dir_fd, int *fd)
     return *fd < 0 ? moon_err_from_errno(errno) : MOON_OK;
 }
 
-static enum moon_err open_dir(const char *pathz, int *fd)
+static enum moon_err open_dir(const char *pathz, int *fd, struct moon_buf *why)
 {
-    char *copyz = strdup(pathz);
-    if (copyz == NULL)
-        return MOON_ENOMEM;
-    enum moon_err err = moon_keep_make_dirs(copyz);
-    free(copyz);
-    if (err != MOON_OK)
-        return err;
+    size_t before = why->len;
+    moon_buf_printf(why, "cannot keep a secret in %s: ", pathz);
+    if (!moon_private_dir_make(pathz, why))
+        return MOON_EDENIED;
+    why->len = before;
     *fd = open(pathz, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     return *fd < 0 ? moon_err_from_errno(errno) : MOON_OK;
 }
@@ -108,7 +106,10 @@ enum moon_err moon_secret_get(const char *state_dirz,
     int dir_fd, fd;
     struct stat st;
     errno = 0;
-    enum moon_err err = open_dir(state_dirz, &dir_fd);
+    size_t before = why->len;
+    enum moon_err err = open_dir(state_dirz, &dir_fd, why);
+    if (err != MOON_OK && why->len > before)
+        return err;
     if (err == MOON_OK) {
         err = open_file(dir_fd, &fd);
         int sys = errno;

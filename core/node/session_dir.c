@@ -1,6 +1,6 @@
 #include "node/session_dir.h"
 
-#include "node/keep.h"
+#include "base/private_dir.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -34,11 +34,8 @@ static int hand_over(const struct moon_config *fixed, int fd)
     return 0;
 }
 
-static int make(const struct moon_config *fixed, char *path)
+static int make(const struct moon_config *fixed, const char *path)
 {
-    errno = 0;
-    if (moon_keep_make_dirs(path) != MOON_OK)
-        return errno != 0 ? errno : ENOMEM;
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
         return errno;
@@ -55,6 +52,13 @@ void moon_session_dir_make(const struct moon_config *fixed,
 {
     char path[PATH_MAX];
     moon_session_dir_path(fixed, path, sizeof(path));
+    size_t before = warnings->len;
+    moon_buf_addz(warnings, "cannot keep sessions: ");
+    if (!moon_private_dir_make(path, warnings)) {
+        moon_buf_addz(warnings, "\n");
+        return;
+    }
+    warnings->len = before;
     int sys = make(fixed, path);
     if (sys != 0)
         moon_buf_printf(warnings, "cannot keep sessions in %s: %s\n", path,

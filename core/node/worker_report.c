@@ -124,12 +124,12 @@ void moon_worker_list_requests(const struct moon_worker *worker,
             x->route != NULL ? x->route->pattern : MOON_STR("-");
         uint64_t age_ms =
             now > x->started_ns ? (now - x->started_ns) / 1000000u : 0;
-        moon_buf_printf(
-            out, "%u\t%llu\t%llu\t%.*s\t%.*s\t%.*s\t%.*s\t%s\n",
-            worker->o->place + 1, (unsigned long long)age_ms,
-            (unsigned long long)(x->generation != NULL ? x->generation->number
-                                                       : 0),
-            MOON_STR_ARG(method), MOON_STR_ARG(path), MOON_STR_ARG(route),
-            MOON_STR_ARG(x->request_id), what_it_does(x));
+        uint64_t generation = x->generation != NULL ? x->generation->number : 0;
+        moon_buf_printf(out, "%u\t%llu\t%llu\t%.*s\t", worker->o->place + 1,
+                        (unsigned long long)age_ms,
+                        (unsigned long long)generation, MOON_STR_ARG(method));
+        moon_buf_add_shown(out, path); /* decoded: it may hold anything */
+        moon_buf_printf(out, "\t%.*s\t%.*s\t%s\n", MOON_STR_ARG(route),
+                        MOON_STR_ARG(x->request_id), what_it_does(x));
     }
 }

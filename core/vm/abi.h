@@ -59,6 +59,9 @@ uint32_t moon_task_spawn(bool in_request);
 /* Ends a task from outside: its pending operation is cancelled and an error
  * raised in it. */
 bool moon_task_cancel(uint32_t task);
+/* Lua asks which coroutine it runs in, and may keep things under it: with the
+ * task's end that coroutine ends, too, instead of serving the next one. */
+void moon_task_name(void);
 /* Marks the running task as a timer between two runs: ended at once when its
  * generation retires. */
 void moon_task_set_timer(bool idle);

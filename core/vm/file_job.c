@@ -5,13 +5,20 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 /* The rest of the pool's four threads is for others. */
-enum { RUN_MAX = 2, WAIT_MAX = 256, COPY_BYTES = 256 * 1024 };
+enum {
+    RUN_MAX = 2,
+    WAIT_MAX = 256,
+    COPY_BYTES = 256 * 1024,
+    ROUND_MAX = 16384, /* descriptors of temporary files until one is again */
+};
 
 static _Thread_local struct moon_work_lane lane = {.max_running = RUN_MAX,
                                                    .max_waiting = WAIT_MAX};
@@ -149,10 +156,32 @@ static void save(struct moon_job *job)
     moon_buf_deinit(&part);
 }
 
+/* An application may keep the path for longer than it has the file. The numbers
+ * of descriptors are given out again at once, lowest first, and the same path
+ * would lead to the next user's file; so these go round, high above the others,
+ * as far as the limit lets them. */
+static int move_up(int fd)
+{
+    static _Atomic unsigned turn;
+    struct rlimit files;
+    if (fd < 0 || getrlimit(RLIMIT_NOFILE, &files) < 0)
+        return fd;
+    rlim_t room =
+        files.rlim_cur / 4 < ROUND_MAX ? files.rlim_cur / 4 : ROUND_MAX;
+    if (room == 0)
+        return fd;
+    unsigned place = atomic_fetch_add(&turn, 1) % (unsigned)room;
+    int moved = fcntl(fd, F_DUPFD_CLOEXEC, (int)room + (int)place);
+    if (moved < 0)
+        return fd;
+    (void)close(fd);
+    return moved;
+}
+
 /* Others open it through /proc, as long as the job holds it. */
 static void make_temp(struct moon_job *job)
 {
-    job->fd = open(job->pathz, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    job->fd = move_up(open(job->pathz, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
     int error = job->fd < 0 ? errno : copy_range(job, job->fd);
     if (error != 0) {
         fail_errno(job, "cannot make a temporary file in", job->pathz, error);

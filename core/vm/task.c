@@ -76,6 +76,17 @@ struct moon_task *moon_task_acquire(struct moon_vm *vm,
     return task;
 }
 
+static void undo_pending(struct moon_task *task)
+{
+    if (task->undo != NULL) {
+        moon_task_undo *undo = task->undo;
+        task->undo = NULL;
+        undo(task, task->undo_data);
+        task->undo_data = NULL;
+    }
+    task->parked = false;
+}
+
 static void let_go(struct moon_task *task)
 {
     task->holds = false;
@@ -88,6 +99,8 @@ void moon_task_release(struct moon_task *task)
     struct moon_vm *vm = task->vm;
     if (MOON_UNLIKELY(task->holds))
         let_go(task);
+    if (MOON_UNLIKELY(task->undo != NULL)) /* or it would wake the next one */
+        undo_pending(task);
     if (task->prev != NULL)
         task->prev->next = task->next;
     else
@@ -99,7 +112,7 @@ void moon_task_release(struct moon_task *task)
         vm->child_count--;
     else if (task->x == NULL)
         vm->detached_count--;
-    if (vm->free_count >= POOL_MAX)
+    if (vm->free_count >= POOL_MAX || task->named)
         moon_vm_call_drop(task);
     task->state = MOON_TASK_FREE;
     task->x = NULL;
@@ -107,7 +120,7 @@ void moon_task_release(struct moon_task *task)
     task->arg = 0;
     task->cancel = MOON_TRIP_NONE;
     task->idle_timer = task->in_request = task->parked = task->unpark_kept =
-        false;
+        task->named = false;
     task->wait_what = NULL;
     task->prev = NULL;
     /* A number seen by Lua must not name the next task in this place. */
@@ -215,17 +228,6 @@ void moon_task_wake(struct moon_task *task, int result)
     moon_task_make_ready(task, result);
 }
 
-static void undo_pending(struct moon_task *task)
-{
-    if (task->undo != NULL) {
-        moon_task_undo *undo = task->undo;
-        task->undo = NULL;
-        undo(task, task->undo_data);
-        task->undo_data = NULL;
-    }
-    task->parked = false;
-}
-
 void moon_task_kill(struct moon_task *task, enum moon_trip reason,
                     const char *kindz)
 {
@@ -266,6 +268,8 @@ void moon_task_end_request(struct moon_task *task)
     if (MOON_UNLIKELY(vm->child_count > 0))
         orphan_children(vm, x);
     struct moon_slot *slot = vm->slots[task->slot - 1];
+    if (MOON_UNLIKELY(vm->guest_count > 0))
+        moon_vm_dismiss_guests(vm, slot);
     slot->x = NULL;
     slot->next_free = vm->free_slots;
     vm->free_slots = slot;
@@ -400,6 +404,12 @@ bool moon_task_cancel(uint32_t number)
         return false;
     moon_task_kill(task, MOON_TRIP_CANCELLED, "cancelled");
     return true;
+}
+
+void moon_task_name(void)
+{
+    if (running != NULL)
+        running->named = true;
 }
 
 void moon_task_set_timer(bool idle)

@@ -17,6 +17,7 @@
 
 struct lua_State;
 struct moon_exchange;
+struct moon_slot;
 struct moon_vm;
 struct moon_task;
 
@@ -54,6 +55,7 @@ struct moon_task {
     const char *cancel_kindz; /* static: what the failure is called */
     bool has_co;
     bool holds; /* what its end lets go of: sockets, answers of Redis */
+    bool named; /* Lua knows its coroutine: nobody else gets that */
     struct moon_exchange *x; /* the request it works for, or NULL */
     uint32_t slot;
     uint32_t arg; /* chain, or what BOOT does */
@@ -62,6 +64,8 @@ struct moon_task {
     moon_task_undo *undo;
     void *undo_data;
     const char *wait_what;
+    /* The place of a request that it waits for, though that is not its own. */
+    const struct moon_slot *guest_of;
     uv_timer_t timer; /* park's deadline; initialised with the task */
     bool timer_open;
     uint64_t due_ns; /* probe: when a park with a timeout is over, by the

@@ -85,6 +85,12 @@ void moon_limit_answer_one(void *hold, moon_limit_result *out)
 
 /* ---- what Lua calls ---- */
 
+static struct moon_exchange *x_here(void)
+{
+    const struct moon_task *task = moon_task_running();
+    return task != NULL ? task->x : NULL;
+}
+
 void moon_limit_check(moon_slot *slot, const uint16_t *numbers,
                       const moon_bytes *keys, uint32_t count,
                       moon_limit_result *out)
@@ -95,6 +101,10 @@ void moon_limit_check(moon_slot *slot, const uint16_t *numbers,
     *out = (moon_limit_result){.allowed = true};
     if (x == NULL || count > MOON_LIMIT_CLAIMS_MAX)
         return;
+    if (x_here() != x) { /* it would outlive what it waits for */
+        *out = (moon_limit_result){.status = 503};
+        return;
+    }
     for (uint32_t i = 0; i < count; i++)
         own[i] = moon_str(keys[i].ptr, keys[i].len);
     enum moon_err err = moon_limit_gate(x, &moon_vm_here()->limits, numbers,
@@ -103,12 +113,6 @@ void moon_limit_check(moon_slot *slot, const uint16_t *numbers,
         tell_outcome(err, &outcome, out);
     else if (!wait_for(outcome.asks, out))
         moon_limit_answer(outcome.asks, out);
-}
-
-static struct moon_exchange *x_here(void)
-{
-    const struct moon_task *task = moon_task_running();
-    return task != NULL ? task->x : NULL;
 }
 
 void moon_limit_take(uint32_t number, const char *key, size_t len,

@@ -93,10 +93,15 @@ int moon_session_open(moon_slot *slot, const char *name, size_t name_len,
     return MOON_OK;
 }
 
+/* A task that waits for the store may be none of the request's: the context was
+ * given to one that was spawned. */
 void moon_held_session_end(struct moon_exchange *x)
 {
+    struct moon_task *task = x->session->task;
     moon_session_deinit(&x->session->session);
     x->session = NULL;
+    if (task != NULL)
+        moon_task_wake(task, 0);
 }
 
 /* ---- waiting for the store ---- */

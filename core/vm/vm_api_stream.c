@@ -10,37 +10,63 @@ void moon_api_stream_keep(void)
 {
 }
 
-static void undo_nothing(struct moon_task *task, void *data)
+/* The connection finds nobody waiting. */
+static void forget(struct moon_task *task, void *data)
 {
-    (void)task; /* the connection finds nobody waiting */
     (void)data;
+    if (task->guest_of != NULL)
+        task->vm->guest_count--;
+    task->guest_of = NULL;
 }
 
 static int wait_for(moon_slot *slot, const char *tag, const char *whatz)
 {
+    struct moon_task *task = moon_task_running();
     if (moon_slot_x(slot) == NULL)
         return MOON_ECLOSED;
-    return moon_task_wait(moon_task_running(), whatz, undo_nothing,
-                          (void *)(uintptr_t)tag);
+    enum moon_err err =
+        moon_task_wait(task, whatz, forget, (void *)(uintptr_t)tag);
+    if (err == MOON_OK && task->x != moon_slot_x(slot)) {
+        task->guest_of = slot;
+        task->vm->guest_count++;
+    }
+    return err;
 }
 
 static bool wakes(struct moon_task *task, const char *tag)
 {
-    if (task->undo != undo_nothing || task->undo_data != tag)
+    if (task->undo != forget || task->undo_data != tag)
         return false;
+    forget(task, NULL);
     moon_task_wake(task, 1);
     return true;
 }
 
-/* Mostly the task that serves x waits, sometimes one that it started. */
+/* Mostly the task that serves x waits, sometimes those that it started, or that
+ * were given its context or what writes its answer. */
 static void wake(struct moon_exchange *x, const char *tag)
 {
     struct moon_task *task = x->task;
-    if (task == NULL || wakes(task, tag) || task->vm->child_count == 0)
+    if (task == NULL)
         return;
-    for (struct moon_task *at = task->vm->live; at != NULL; at = at->next) {
-        if (at->x == x && wakes(at, tag))
-            return;
+    struct moon_vm *vm = task->vm;
+    bool found = wakes(task, tag);
+    if (vm->guest_count == 0 && (found || vm->child_count == 0))
+        return;
+    const struct moon_slot *slot = vm->slots[task->slot - 1];
+    for (struct moon_task *at = vm->live; at != NULL; at = at->next) {
+        if (at->x == x || at->guest_of == slot)
+            (void)wakes(at, tag);
+    }
+}
+
+void moon_vm_dismiss_guests(struct moon_vm *vm, const struct moon_slot *slot)
+{
+    for (struct moon_task *at = vm->live; at != NULL; at = at->next) {
+        if (at->guest_of != slot)
+            continue;
+        forget(at, NULL);
+        moon_task_wake(at, 0);
     }
 }
 

@@ -45,7 +45,7 @@ struct moon_vm {
 
     struct moon_task **tasks; /* by index; owned */
     uint32_t task_count, task_cap, free_count, live_count, detached_count;
-    uint32_t request_count, child_count;
+    uint32_t request_count, child_count, guest_count;
     struct moon_task *free_tasks, *live;
     struct moon_task *ready_first, *ready_last;
     uv_idle_t ready_handle, collect_handle;
@@ -129,6 +129,9 @@ void moon_task_set_running(struct moon_task *task);
 struct moon_task *moon_task_find(struct moon_vm *vm, uint32_t number);
 /* (Re)starts the timer of a task that is parked and has one. */
 void moon_task_arm(struct moon_task *task, uint64_t ms);
+/* vm_api_stream.c: a request is over; tasks that are not its own and wait for
+ * it, go on. */
+void moon_vm_dismiss_guests(struct moon_vm *vm, const struct moon_slot *slot);
 /* Cancels what it waits on and queues it to raise `kindz` (static text). */
 void moon_task_kill(struct moon_task *task, enum moon_trip reason,
                     const char *kindz);

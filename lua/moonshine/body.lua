@@ -130,6 +130,9 @@ function Context:read(max)
             return nil, "closed"
         end
         wait.suspend()
+        if not self[1] then -- it is over meanwhile; this is another task
+            dead(self)
+        end
     end
 end
 

@@ -21,6 +21,8 @@ local DEPTH_MAX = 1000
 -- resumed last; those inside a framework call.
 local made = setmetatable({}, { __mode = "k" })
 local waiting = setmetatable({}, { __mode = "k" })
+-- Coroutines of tasks that the application has seen.
+local named = setmetatable({}, { __mode = "k" })
 
 local function settle(co, ok, first, ...)
     if ok and first == SENTINEL then
@@ -46,8 +48,21 @@ function M.create(fn)
     return co
 end
 
+--- The coroutine of a task serves one task after another, until somebody asks for
+--- it: what is kept under it must not be found by the next one.
+function M.running()
+    local co, main = running()
+    if co and not made[co] then
+        named[co] = true
+        C.moon_task_name()
+    end
+    return co, main
+end
+
 function M.resume(co, ...)
-    if waiting[co] then
+    if named[co] then
+        return false, "cannot resume the coroutine of a request or a task"
+    elseif waiting[co] then
         return false, "cannot resume a coroutine that waits in a Moonshine call"
     end
     local depth = (made[running()] or 0) + 1

@@ -37,6 +37,20 @@ local function key_text(key, depth, seen)
     return "[" .. describe(key, depth, seen) .. "]"
 end
 
+-- What keys of things are called that are nobody else's.
+local secrets = { "token", "secret", "passw", "passphrase", "pwd", "cookie", "auth", "session",
+    "credential", "signature", "key$" }
+
+local function is_secret(key)
+    key = type(key) == "string" and key:lower() or ""
+    for _, pattern in ipairs(secrets) do
+        if key:find(pattern) then
+            return true
+        end
+    end
+    return false
+end
+
 -- List items first, in order; then the rest, names by alphabet.
 local function items_of(value)
     local items, keys, count = {}, {}, 0
@@ -85,7 +99,8 @@ local function table_text(value, depth, seen)
         if i > ITEMS_MAX or length > TEXT_MAX then
             break
         end
-        local text = describe(pair.item, depth - 1, seen)
+        local hidden = seen.masked and pair.key ~= nil and is_secret(pair.key)
+        local text = hidden and "***" or describe(pair.item, depth - 1, seen)
         if pair.key ~= nil then
             text = key_text(pair.key, 0, seen) .. " = " .. text
         end
@@ -135,9 +150,10 @@ function describe(value, depth, seen)
     return name_for(value) or kind
 end
 
---- The value as text on one line, a few hundred bytes at most.
-function M.describe(value)
-    local text = describe(value, DEPTH_MAX, {})
+--- The value as text on one line, a few hundred bytes at most. `masked`: without
+--- what keys name as secret, for logs.
+function M.describe(value, masked)
+    local text = describe(value, DEPTH_MAX, { masked = masked })
     return #text > 2 * TEXT_MAX and text:sub(1, 2 * TEXT_MAX) .. " ..." or text
 end
 

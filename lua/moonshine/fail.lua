@@ -30,7 +30,7 @@ local kinds_by_status = {
 
 local function safe_tostring(value)
     if type(value) == "table" and not getmetatable(value) then
-        return "error is a table: " .. require("moonshine.dev_value").describe(value)
+        return "error is a table: " .. require("moonshine.dev_value").describe(value, true)
     elseif value == nil then
         return "error without a message: nil"
     end

@@ -70,6 +70,7 @@ local function temporary(upload)
         if not job then
             error(failure.new(code == 503 and "overload" or "error", code, message), 0)
         end
+        handle_of(upload) -- it may be over meanwhile
         upload[4] = job
         local more = context.more_of(c)
         more.jobs = more.jobs or {}
@@ -102,9 +103,14 @@ end
 
 -- ---- reading ----
 
+-- What `cursor` points into: a pointer alone keeps no string from being collected,
+-- nor does a local that compiled code needs no more.
+local reading -- luacheck: ignore 231
+
 local function read_urlencoded(c)
     local text, list = c:body(), {}
     ffi.fill(cursor, ffi.sizeof(cursor))
+    reading = text
     cursor.ptr, cursor.len = text, #text
     while C.moon_lua_form_next(cursor, out, other) do
         if #list == max_args then
@@ -113,6 +119,7 @@ local function read_urlencoded(c)
         end
         list[#list + 1] = { ffi_string(out.ptr, out.len), ffi_string(other.ptr, other.len) }
     end
+    reading = nil
     return list
 end
 
@@ -122,6 +129,9 @@ local function read_multipart(c)
     if not job then
         local kind = code == 503 and "overload" or code == 413 and "too_large" or "bad_request"
         error(failure.new(kind, code, message), 0)
+    end
+    if not c[1] then -- it is over meanwhile; this is another task
+        dead(c)
     end
     local list = {}
     for i = 0, C.moon_job_parts(job) - 1 do

@@ -107,8 +107,12 @@ local cookie_options = fault.set "max_age path domain secure http_only same_site
 local same_sites = { strict = "Strict", lax = "Lax", none = "None" }
 local texts = ffi.new "moon_bytes[5]"
 
+-- A pointer alone keeps no string from being collected.
+local kept = {} -- luacheck: ignore 241
+
 local function fill(index, text)
     texts[index].ptr, texts[index].len = text, #text
+    kept[index] = text
 end
 
 ---@class moonshine.CookieOptions

@@ -105,27 +105,33 @@ local function store_failed(handle)
     error(failed, 0)
 end
 
--- Another task of this request may be at it.
-local function take_turn(handle, what)
-    wait.check(what)
-    while C.moon_session_is_busy(handle) do
-        tasks.sleep(0.001)
-    end
+-- After each wait: the request may be over, if this is a task that was given its
+-- context, and another one may be in its place.
+local function handle_of(c)
+    return c[1] or dead(c)
 end
 
-local function outcome(handle, code)
+-- Another task of this request may be at it.
+local function take_turn(c, what)
+    wait.check(what)
+    while C.moon_session_is_busy(handle_of(c)) do
+        tasks.sleep(0.001)
+    end
+    return c[1]
+end
+
+local function outcome(c, code)
     if code == 1 then
         wait.suspend()
-        code = C.moon_session_outcome(handle)
+        code = C.moon_session_outcome(handle_of(c))
     end
     return code
 end
 
 -- Reads the session, once. False: there is no store, and none is needed.
 local function load(c, what)
-    local handle = c[1]
-    take_turn(handle, what)
-    if outcome(handle, C.moon_session_begin_load(handle, false)) == OK then
+    local handle = take_turn(c, what)
+    if outcome(c, C.moon_session_begin_load(handle, false)) == OK then
         return true
     end
     local info = c[8]
@@ -137,9 +143,8 @@ local function load(c, what)
 end
 
 local function reload(session, what)
-    local handle = session[1][1]
-    take_turn(handle, what)
-    if outcome(handle, C.moon_session_begin_load(handle, true)) ~= OK then
+    local handle = take_turn(session[1], what)
+    if outcome(session[1], C.moon_session_begin_load(handle, true)) ~= OK then
         store_failed(handle)
     end
     session[2] = "loaded"
@@ -347,9 +352,9 @@ end
 
 -- What fn returned; it may not wait, so that what it read is still true.
 local function run_still(fn, view)
-    wait.still = "session:update"
+    wait.hold("session:update")
     local results = pack(pcall(fn, view))
-    wait.still = nil
+    wait.hold(nil)
     if not results[1] then
         error(results[2], 0)
     end
@@ -381,7 +386,7 @@ local function try_update(session, fn)
         if next(view.changes) == nil then
             return results
         end
-        local code = outcome(handle, begin_update(handle, view.changes))
+        local code = outcome(session[1], begin_update(handle, view.changes))
         if code == OK then
             session[2] = "stale"
             return results
@@ -509,10 +514,10 @@ function M.commit(c, session)
         return
     end
     if C.moon_session_is_busy(handle) then
-        take_turn(handle, "the session")
+        take_turn(c, "the session")
     end
     C.moon_session_touch_later(handle)
-    local code = outcome(handle, C.moon_session_begin_commit(handle))
+    local code = outcome(c, C.moon_session_begin_commit(handle))
     if code == NOT_FOUND then
         log.info("the session was ended meanwhile: what this request set in it is dropped", {})
     elseif code ~= OK then

@@ -180,13 +180,21 @@ function M.run(c, fn, format)
     if not begin(c, format) then
         return
     end
+    -- It may be kept and called by others, also once the request is over and
+    -- another one has its place.
     local function write(value)
+        if not c[1] then
+            return nil, "closed"
+        end
         local piece = encode(value)
         local code = C.moon_res_stream_write(handle, piece, #piece)
         if code == -7 then
             wait.check("write")
             if C.moon_res_wait_writable(handle) == 0 then
                 wait.suspend()
+                if not c[1] then
+                    return nil, "closed"
+                end
             end
         elseif code ~= 0 then
             return nil, "closed"

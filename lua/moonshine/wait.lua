@@ -11,13 +11,19 @@ local raw_yield, isyieldable = coroutine.yield, coroutine.isyieldable
 M.SENTINEL = {}
 local SENTINEL = M.SENTINEL
 
---- Set while code runs that must not wait: what to call it.
-M.still = nil
+-- Set while code runs that must not wait: what to call it, and whose it is. Code
+-- that is stopped from outside never comes to the end that clears it.
+local still, still_task
+
+--- The running task must not wait, in what is called `what`; nil: it may again.
+function M.hold(what)
+    still, still_task = what, what and C.moon_task_current()
+end
 
 --- Raises, naming `what`, if the running code may not wait here.
 function M.check(what)
-    if M.still then
-        fault.raise("%s: not inside %s", what, M.still)
+    if still and still_task == C.moon_task_current() then
+        fault.raise("%s: not inside %s", what, still)
     end
     local why = C.moon_task_no_yield()
     if why ~= nil then

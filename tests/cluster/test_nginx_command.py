@@ -148,6 +148,7 @@ def test_it_needs_no_root(start):
     user = pwd.getpwnam("nobody").pw_name
     with Nginx([node.listen], user=user) as nginx:
         with Client(nginx.address) as client:
-            assert client.get("/").text == "hello"
+            assert client.get("/?token=canary").text == "hello"
         assert "emerg" not in nginx.errors()
-        nginx.wait_access(r"GET / HTTP/1.1. 200 .*node=127\.0\.0\.1:")
+        # Without the query.
+        nginx.wait_access(r'"GET /" 200 .*node=127\.0\.0\.1:')

@@ -116,6 +116,50 @@ def test_every_line_of_json_parses(start):
     assert lines[-1]["route"] == "/item/:id" and lines[-1]["bytes"] == 1
 
 
+MISLEADING = "\u202e \u2066 \u200b \u2028 \u009b \ufeff"
+
+
+def test_nothing_misleads_who_reads(start):
+    """What turns text around, hides in it, or steers a terminal."""
+    node = start(APP)
+    with Client(node.address) as client:
+        client.send(b"GET /%1b HTTP/1.1\r\nHost: a\r\nUser-Agent: " +
+                    MISLEADING.encode() + b"\r\nConnection: close\r\n\r\n")
+        client.read_rest()
+    node.wait_log("access")
+    (_, fields), = text_lines(node)
+    assert fields["agent"] == MISLEADING  # nothing is lost
+    log = node.log()
+    for ch in MISLEADING.replace(" ", ""):
+        assert ch not in log, hex(ord(ch))
+
+
+def test_requests_in_flight_mislead_nobody(start):
+    """The path is decoded here, and may hold line breaks and tabs."""
+    node = start("""app:get("/*rest", function()
+        moonshine.sleep("60s") return "" end)""")
+    with Client(node.address) as client:
+        client.send(b"GET /%0aforged%09x%1b[31m%e2%80%ae%9b%c3%a9 HTTP/1.1\r\n"
+                    b"Host: a\r\n\r\n")
+        found, = eventually(lambda: in_flight(node), "it runs")
+        shown = r"/\x0aforged\x09x\x1b[31m\xe2\x80\xae\x9b\u00e9"
+        shown = shown.replace(r"\u00e9", "\u00e9")
+        assert (found["path"], found["route"]) == (shown, "/*rest")
+        table = node.command("status", "--requests").stdout
+        assert len(table.strip().split("\n")) == 2 and shown in table
+
+
+def test_secrets_of_the_query_are_masked(start):
+    node = start(APP, settings={"log.format": "json"})
+    for target in ("/item/1?a=1&reset_token=canary&b=2", "/nowhere?code=canary",
+                   "/item/1?%70assword=canary", "/%zz?apiKey=canary"):
+        node.get(target)
+    one = one_line(node, "/item/1?a=1&reset_token=***&b=2")
+    assert one["status"] == 200
+    one_line(node, "/%zz?apiKey=***")
+    assert "canary" not in node.log()
+
+
 def one_line(node, target):
     def look():
         return [one for one in json_lines(node) if one["target"] == target]

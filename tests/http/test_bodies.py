@@ -1,10 +1,13 @@
 """Bodies in: buffered, as a file, streamed. Bodies out: streams, files."""
 
 import os
+import socket
+import struct
 import subprocess
 
 import pytest
 
+from support.admin import Admin
 from support.client import Client, build, chunks
 from support.node import eventually, write_app
 
@@ -44,6 +47,14 @@ end)
 app:get("/stream-error", function(c)
     c:stream(function(write) write("begun") moonshine.sleep(0.01) error("mid") end)
 end)
+app:post("/until-closed", function(c)
+    local message
+    repeat
+        local piece, why = c:read()
+        message = why
+    until not piece
+    moonshine.log.info("the body ended: " .. tostring(message))
+end, { body = "stream" })
 local ended = "no"
 app:get("/stream-forever", function(c)
     c:defer(function() ended = "yes" end)
@@ -251,3 +262,14 @@ def test_clients_that_leave_while_their_body_is_spooled(node):
     assert post(node, "/file", b"y" * 100).text == "100 of 100"
     eventually(lambda: len(os.listdir(f"/proc/{worker}/fd")) <= before + 1,
                "the files are closed")
+
+
+def test_a_reader_hears_of_a_reset(node):
+    with Client(node.address) as client:
+        client.send(build("POST", "/until-closed", {
+            "Transfer-Encoding": "chunked"}) + b"5\r\nfirst\r\n")
+        eventually(lambda: any(r["waits_on"] == "request body"
+                               for r in Admin(node).requests()), "it waits")
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
+                               struct.pack("ii", 1, 0))
+    node.wait_log("the body ended: closed", 10)

@@ -538,6 +538,32 @@ def test_a_deploy_to_the_nodes_of_the_list(shell, tmp_path):
         assert "a: settled" in said and "b: settled" in said
 
 
+# SECURITY.md
+
+def test_what_security_names_is_there():
+    """Each test, each setting and each file that a promise leans on."""
+    text = (ROOT / "SECURITY.md").read_text()
+    said = re.findall(r"`([^`]+)`", text)
+    tests = {name for name in said
+             if re.fullmatch(r"(http|unit|state|cluster)/\w+\.(py|c)", name)}
+    assert len(tests) > 15
+    assert [name for name in tests if not (ROOT / "tests" / name).exists()] == []
+    files = {name for name in said if name.startswith("apps/")}
+    assert [name for name in files if not (ROOT / name).exists()] == []
+    keys = set(re.findall(
+        r"X\(\w+, \w+,\s*\"([\w.]+)\"",
+        (ROOT / "core/base/config.h").read_text().replace("\\\n", "")))
+    assert "body_limit" in keys
+    settings = {name for name in said
+                if re.fullmatch(r"[a-z]+([_.][a-z]+)+", name)} - {
+        "config.lua", "crypto.password_hash", "crypto.equal", "moonshine.tcp",
+        "moonshine.csrf", "moonshine.basic_auth", "moonshine.limit",
+        "moonshine_worker_kills_total"}
+    assert settings - keys == set()
+    assert len(settings) > 20
+    assert "SECURITY.md" in (ROOT / "README.md").read_text()
+
+
 def test_no_block_is_left_out(request):
     """Runs last, and makes sense only after all others of this file."""
     config = request.config

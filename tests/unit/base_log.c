@@ -86,6 +86,25 @@ static void a_message_cannot_forge_a_line(void **state)
                         "two\\x1b[31m\n");
 }
 
+static void nothing_misleads_who_reads(void **state)
+{
+    const struct moon_log_field fields[] = {
+        {MOON_STR("agent"), MOON_STR("\xe2\x80\xae\xc3\xa9\xc2\x9b"), false},
+        {MOON_STR("tag"), MOON_STR("\xf3\xa0\x80\xa1"), false},
+        {MOON_STR("a\nforged=1"), MOON_STR("x"), false},
+        {MOON_STR("b c"), MOON_STR("one\n\xe2\x81\xa6two"), false},
+    };
+    (void)state;
+    moon_log_fields(MOON_LOG_INFO, MOON_STR("\xc3\xa9\xe2\x80\xae\xff\x9b"),
+                    fields, 4);
+    assert_string_equal(
+        contents(pathz) + 24,
+        " info  \xc3\xa9\\xe2\\x80\\xae\\xff\\x9b "
+        "agent=\"\\u202e\xc3\xa9\\u009b\" tag=\"\\udb40\\udc21\" "
+        "\"a\\nforged=1\"=x\n"
+        "    \"b c\": one\n    \\xe2\\x81\\xa6two\n");
+}
+
 static void json_lines(void **state)
 {
     const struct moon_log_field fields[] = {
@@ -344,6 +363,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH_FILE(text_lines),
         WITH_FILE(a_message_cannot_forge_a_line),
+        WITH_FILE(nothing_misleads_who_reads),
         WITH_FILE(json_lines),
         WITH_FILE(the_writer_flushes_on_stop),
         WITH_FILE(reopening_follows_a_rotation),

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
+#include "http/masked_query.h"
 #include "http/negotiate.h"
 #include "http/problem.h"
 #include "http/query.h"
@@ -45,6 +46,39 @@ static void queries_are_split_and_decoded(void **state)
         while (moon_query_next(&rest, &arena, &name, &value))
             moon_buf_printf(&out, "[%.*s|%.*s]", MOON_STR_ARG(name),
                             MOON_STR_ARG(value));
+        assert_text(&out, samples[i].want);
+        moon_arena_reset(&arena);
+    }
+}
+
+static void secrets_in_queries_are_masked(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *target, *want;
+    } samples[] = {
+        {"/", "/"},
+        {"/a?", "/a?"},
+        {"/a?b=c&author=d&page=2&pass", "/a?b=c&author=d&page=2&pass"},
+        {"/a?token=x", "/a?token=***"},
+        {"/a?b=1&access_token=x&c=2", "/a?b=1&access_token=***&c=2"},
+        {"/a?ACCESS-TOKEN=x=y&", "/a?ACCESS-TOKEN=***&"},
+        {"/a?accessToken=x&apiKey=y", "/a?accessToken=***&apiKey=***"},
+        {"/a?%74oken=x&tok%65n=y&t%4Fken=z",
+         "/a?%74oken=***&tok%65n=***&t%4Fken=***"},
+        {"/a?user[password]=x&code=1", "/a?user[password]=***&code=***"},
+        {"/a?token=&token=1", "/a?token=&token=***"},
+        {"/a?%zz=1&&=2&+pin+=3", "/a?%zz=***&&=2&+pin+=***"},
+        {"/a?b?token=x", "/a?b?token=***"},
+        {"/a?X-Amz-Signature=1&sid=2", "/a?X-Amz-Signature=***&sid=***"},
+        {"/token=x", "/token=x"},
+    };
+    for (size_t i = 0; i < MOON_COUNT(samples); i++) {
+        struct moon_arena arena;
+        struct moon_buf out = {0};
+        moon_arena_init(&arena, NULL, 0);
+        moon_buf_add_str(
+            &out, moon_masked_query(moon_strz(samples[i].target), &arena));
         assert_text(&out, samples[i].want);
         moon_arena_reset(&arena);
     }
@@ -335,6 +369,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(queries_are_split_and_decoded),
+        cmocka_unit_test(secrets_in_queries_are_masked),
         cmocka_unit_test(cookies_are_split),
         cmocka_unit_test(set_cookie_is_written),
         cmocka_unit_test(percent_encoding_round_trips),
