@@ -87,9 +87,10 @@ def legend(drawing, names, y, x=8):
     return drawing
 
 
-def bars(title, groups, names, note="", width=720, left=230):
+def bars(title, groups, names, note="", most=math.inf, width=720, left=245):
     """Horizontal bars. names: the series; groups: [(label, [bar or None for
-    each series])], where a bar is a value or (value, low, high)."""
+    each series])], where a bar is a value or (value, low, high). What is more
+    than `most` is drawn as that, with its value beside."""
     tall, gap = 11, 3
     count = sum(1 + sum(bar is not None for bar in row) for _, row in groups)
     drawing = Drawing(width, 58 + count * tall + len(groups) * gap)
@@ -97,8 +98,9 @@ def bars(title, groups, names, note="", width=720, left=230):
     legend(drawing, list(zip(names, range(len(names)))), 38)
     if note:
         drawing.text(width - 8, 18, note, "end", soft=True)
-    top = max(high for _, row in groups for bar in row if bar is not None
-              for _, _, high in [whole(bar)])
+    top = min(most, max(high for _, row in groups for bar in row
+                        if bar is not None
+                        for _, _, high in [whole(bar)]))
     scale = (width - left - 60) / (top or 1)
     y = 58
     for label, row in groups:
@@ -106,13 +108,14 @@ def bars(title, groups, names, note="", width=720, left=230):
         for series, bar in enumerate(row):
             if bar is None:
                 continue
-            value, low, high = whole(bar)
-            drawing.rect(left, y, value * scale, tall - 2, series)
+            value = whole(bar)[0]
+            drawn, low, high = (min(n, top) for n in whole(bar))
+            drawing.rect(left, y, drawn * scale, tall - 2, series)
             if high > low:
                 middle = y + (tall - 2) / 2
                 drawing.path([(left + low * scale, middle),
                               (left + high * scale, middle)])
-            drawing.text(left + max(value, high) * scale + 5, y + tall - 2,
+            drawing.text(left + max(drawn, high) * scale + 5, y + tall - 2,
                          number(value), soft=True)
             y += tall
         y += tall + gap

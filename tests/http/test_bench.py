@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import xml.etree.ElementTree
 
 import pytest
 
@@ -101,6 +102,32 @@ def test_charts_and_tables_can_be_made_again(tmp_path):
     assert done.returncode == 0, done.stdout
     assert written == {path.name: path.read_bytes()
                        for path in tmp_path.iterdir()}
+
+
+def test_lines_and_bars_stay_inside_the_drawing():
+    sys.path.insert(0, str(PEERS.parent))
+    try:
+        import chart
+    finally:
+        del sys.path[0]
+    grows = [(10 ** n, 3.5 * n) for n in range(5)]
+    for text in (
+            chart.lines("growth", [("flat", [(1, 4), (10000, 4)]),
+                                   ("a <b> & c", grows)], "x", "y", log_x=True),
+            chart.lines("one", [("point", [(7, 0)])], "x", "y"),
+            chart.bars("bars", [("row", [1.0, None, (300.0, 2.0, 400.0)])],
+                       ["a", "b", "c"], most=8)):
+        drawing = xml.etree.ElementTree.fromstring(text)
+        width, height = (float(drawing.get(key)) for key in
+                         ("width", "height"))
+        dots = [(float(one.get("cx")), float(one.get("cy")))
+                for one in drawing.iter() if one.tag.endswith("circle")]
+        ends = [(float(one.get("x")) + float(one.get("width")),
+                 float(one.get("y")) + float(one.get("height")))
+                for one in drawing.iter() if one.tag.endswith("rect")]
+        assert dots or len(ends) > 3
+        for x, y in dots + ends:
+            assert 0 <= x <= width and 0 <= y <= height, text
 
 
 def test_a_wrong_answer_is_counted(start, tmp_path):

@@ -1,14 +1,17 @@
 """Runs bench_load (load.c) on its core, and what it says."""
 
+import contextlib
 import json
 import os
 import pathlib
 import subprocess
 import tempfile
+import threading
 
 from peers import TOOLS
 
 LOAD = TOOLS / "bench_load"
+SECONDS = 300  # that no run takes
 
 
 class Client:
@@ -42,7 +45,10 @@ class Client:
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def finish(self, process, server):
-        out, err = process.communicate(timeout=600)
+        try:
+            out, err = process.communicate(timeout=SECONDS)
+        finally:
+            process.kill()
         if process.returncode != 0:
             raise AssertionError(f"the client failed on {server.peer.title}:"
                                  f"\n{err}\n{server.log()}")
@@ -50,3 +56,22 @@ class Client:
 
     def run(self, server, sent, **options):
         return self.finish(self.start(server, sent, **options), server)
+
+    @contextlib.contextmanager
+    def idle(self, server, sent, connections):
+        """So many connections, each with an answer, that do nothing now."""
+        process = self.start(server, sent, connections=connections, idle=True)
+        limit = threading.Timer(SECONDS, process.kill)
+        limit.start()
+        try:
+            line = process.stdout.readline()
+            if '"wrong":0' not in line:
+                raise AssertionError(
+                    f"{server.peer.title} with {connections} idle "
+                    f"connections: {line}{process.communicate()[1]}")
+            yield
+            process.communicate()
+        finally:
+            limit.cancel()
+            process.kill()
+            process.wait()

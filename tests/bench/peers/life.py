@@ -38,16 +38,8 @@ def idle_bytes(peer, client, plan, core):
         for count in (100, connections):
             client.run(server, [TEXT.request()], connections=100,
                        requests=plan.requests)
-            idle = client.start(server, [TEXT.request()], idle=True,
-                                connections=count)
-            line = idle.stdout.readline()
-            if '"wrong":0' not in line:
-                raise AssertionError(f"{peer.title} with {count} idle "
-                                     f"connections: {line}"
-                                     f"{idle.communicate()[1]}")
-            sizes.append(server.pss_bytes())
-            idle.stdin.close()
-            idle.wait(60)
+            with client.idle(server, [TEXT.request()], count):
+                sizes.append(server.pss_bytes())
         return (sizes[1] - sizes[0]) / (connections - 100)
 
 
@@ -61,11 +53,14 @@ def reload(peer, client, plan, core, change=True):
         client.run(server, [VERSION.request()], seconds=0.5, **options)
         load = client.start(server, [VERSION.request()], seconds=seconds,
                             **options)
-        time.sleep(0.3 + seconds / 3)
-        ordered = time.monotonic()
-        if change:
-            server.renew()
-        got = client.finish(load, server)
+        try:
+            time.sleep(0.3 + seconds / 3)
+            ordered = time.monotonic()
+            if change:
+                server.renew()
+            got = client.finish(load, server)
+        finally:
+            load.kill()
         old, new = got["bodies"]
         out = {key: got[key] for key in ("answers", "wrong", "failed",
                                          "refused", "p99_us", "max_us")}

@@ -20,7 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { EVENTS = 256, READ_BYTES = 1 << 18 };
+enum { EVENTS = 256, READ_BYTES = 1 << 18, IDLE_OPENING = 64 };
 static const uint64_t SECOND_NS = 1000000000;
 static const uint64_t RETRY_NS = 5000000;    /* to open a refused connection */
 static const uint64_t GRACE_NS = 5000000000; /* for the last answers */
@@ -122,6 +122,14 @@ static void conn_fill(struct conn *c, uint64_t now_ns)
         }
         return;
     }
+    if (options.idle) {
+        if (!c->asked) {
+            c->asked = true;
+            conn_request(c, now_ns);
+            conn_flush(c);
+        }
+        return;
+    }
     while (c->flying < options.pipeline && !enough()) {
         conn_request(c, now_ns);
     }
@@ -154,7 +162,7 @@ static void conn_open(struct conn *c, uint64_t now_ns)
 
 static void reopen_all(uint64_t now_ns)
 {
-    if (closed == 0 || now_ns < retry_ns) {
+    if (closed == 0 || now_ns < retry_ns || options.idle) {
         return;
     }
     for (size_t i = 0; i < options.connections && now_ns >= retry_ns; i++) {
@@ -305,7 +313,7 @@ static void turn(uint64_t now_ns)
         uint64_t next_ns = send_due(now_ns);
         wake_ns = next_ns < wake_ns ? next_ns : wake_ns;
     }
-    if (closed > 0 && retry_ns < wake_ns) {
+    if (closed > 0 && retry_ns < wake_ns && !options.idle) {
         wake_ns = retry_ns;
     }
     uint64_t wait_ns = wake_ns > now_ns ? wake_ns - now_ns : 0;
@@ -323,17 +331,17 @@ static void turn(uint64_t now_ns)
 static void stay_idle(void)
 {
     char byte = 0;
-    options.requests = 1; /* each: `sent` starts anew */
-    for (size_t i = 0; i < options.connections; i++) {
-        conn_open(&conns[i], load_now_ns());
-        while (conns[i].state == CONN_CONNECTING || conns[i].flying > 0) {
-            turn(load_now_ns());
+    for (size_t opened = 0; tally.answers < options.connections;) {
+        while (opened < options.connections &&
+               opened - tally.answers < IDLE_OPENING) {
+            conn_open(&conns[opened++], load_now_ns());
         }
-        if (conns[i].state == CONN_CLOSED) {
-            fprintf(stderr, "load: connection %zu was not kept\n", i);
+        turn(load_now_ns());
+        if (tally.refused + tally.reopened > 0) {
+            fprintf(stderr, "load: a connection was not kept, of %zu\n",
+                    opened);
             exit(1);
         }
-        sent = 0;
     }
     printf("{\"open\":%zu,\"wrong\":%llu}\n", options.connections,
            (unsigned long long)tally.wrong);

@@ -39,6 +39,7 @@ struct conn {
     enum conn_state state;
     int fd;
     bool free, writing; /* in the queue of free ones; waits for POLLOUT */
+    bool asked;         /* with --idle: its only request is sent */
     const struct request *request;
     size_t unsent, offset; /* bytes; where in the request they begin */
     size_t first, flying;  /* requests under way: when they began */
