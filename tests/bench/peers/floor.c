@@ -90,17 +90,12 @@ static void respond(const char *head, const char *body, size_t length)
     }
 }
 
-/* One read's worth of requests; false: the connection is over. */
-static int serve(int fd)
+/* All that is in the bytes; how many of them were whole requests. */
+static size_t answer_all(char *in)
 {
-    static char in[IN_BYTES + 1];
-    ssize_t got = read(fd, in, IN_BYTES);
-    if (got <= 0) {
-        return 0;
-    }
-    in[got] = '\0';
+    char *at = in;
     out_length = 0;
-    for (char *at = in, *end; (end = strstr(at, "\r\n\r\n")) != NULL;) {
+    for (char *end; (end = strstr(at, "\r\n\r\n")) != NULL;) {
         size_t body = 0;
         if (at[0] == 'P') {
             const char *field = strcasestr(at, "\nContent-Length:");
@@ -108,20 +103,39 @@ static int serve(int fd)
                        ? (size_t)strtoul(field + 16, NULL, 10)
                        : 0;
         }
-        if (end + 4 + body > in + got ||
-            out_length + BIG + body + 512 > OUT_BYTES) {
-            return 0; /* more than this program knows */
+        if (strlen(end + 4) < body || out_length + 2 * BIG > OUT_BYTES) {
+            break;
         }
         respond(at, end + 4, body);
         at = end + 4 + body;
     }
-    for (size_t sent = 0; sent < out_length;) { /* the client reads: block */
-        ssize_t n = send(fd, out + sent, out_length - sent, MSG_NOSIGNAL);
-        if (n <= 0) {
+    return (size_t)(at - in);
+}
+
+/* What came, and the rest of a request that is not whole: the client sends it,
+ * so this may block. 0: the connection is over. */
+static int serve(int fd)
+{
+    static char in[IN_BYTES + 1];
+    size_t length = 0;
+    do {
+        ssize_t got = read(fd, in + length, IN_BYTES - length);
+        if (got <= 0) {
             return 0;
         }
-        sent += (size_t)n;
-    }
+        length += (size_t)got;
+        in[length] = '\0';
+        size_t used = answer_all(in);
+        for (size_t sent = 0; sent < out_length;) {
+            ssize_t n = send(fd, out + sent, out_length - sent, MSG_NOSIGNAL);
+            if (n <= 0) {
+                return 0;
+            }
+            sent += (size_t)n;
+        }
+        length -= used;
+        memmove(in, in + used, length);
+    } while (length > 0);
     return 1;
 }
 
