@@ -3,16 +3,21 @@ should, and the report is written. How fast anything is, is not tested."""
 
 import json
 import os
+import pathlib
+import socket
 import subprocess
 import sys
 import xml.etree.ElementTree
 
 import pytest
 
-from support.node import BINARY, ROOT, environment
+from support.client import Client
+from support.node import (BINARY, ROOT, environment, eventually,
+                          free_port)
 
 PEERS = ROOT / "tests/bench/peers"
-LOAD = os.path.join(os.path.dirname(BINARY), "../tests/bench_load")
+TOOLS = os.path.join(os.path.dirname(BINARY), "../tests")
+LOAD, FLOOR = f"{TOOLS}/bench_load", f"{TOOLS}/bench_floor"
 
 
 def run(*words, seconds=110):
@@ -173,3 +178,32 @@ def test_a_stall_shows_in_latency(start, tmp_path):
     assert got["wrong"] == got["failed"] == 0
     assert got["answers"] == 2000
     assert got["p99_us"] > 100000, got
+
+
+def unread(port):
+    """Bytes that wait in the kernel for the server on this port."""
+    table = pathlib.Path("/proc/net/tcp").read_text()
+    lines = (line.split() for line in table.splitlines()[1:])
+    return sum(int(words[4].partition(":")[2], 16) for words in lines
+               if words[1].endswith(f":{port:04X}") and words[3] == "01")
+
+
+def test_the_floor_waits_for_the_rest_of_a_request():
+    port = free_port()
+    floor = subprocess.Popen([FLOOR, str(port)], stdin=subprocess.DEVNULL)
+    try:
+        address = ("127.0.0.1", port)
+        eventually(lambda: socket.socket().connect_ex(address) == 0,
+                   "the floor listens")
+        with Client(address) as client:
+            for piece in (b"POST /echo HTTP/1.1\r\nContent-Le",
+                          b"ngth: 4\r\n\r\n", b"ab", b"cd"):
+                client.send(piece)
+                eventually(lambda: unread(port) == 0, "it has read that")
+            assert client.read_response().text == "abcd"
+            client.send(b"GET /text HTTP/1.1\r\n\r\n" * 2)
+            for _ in range(2):
+                assert client.read_response().text == "Hello, World!"
+    finally:
+        floor.kill()
+        floor.wait()
