@@ -173,11 +173,19 @@ class Report:
                f"{machine['kernel']}; {self.results['when']}, "
                f"{self.results['mode']} run, load average "
                f"{machine['load_before']} before and {machine['load_after']} "
-               "after it.", ""]
+               "after it." + self.busy(), ""]
         out += [f"- {title}: {self.results['versions'][name]}"
                 for name, title in self.results["titles"].items()]
         out += [f"- left out: {why}" for why in self.results["left_out"]]
         return [*out, ""]
+
+    def busy(self):
+        """A warning if other things ran: the load before it is not ours."""
+        before = float(self.results["machine"]["load_before"].split()[0])
+        if before < 0.5:
+            return ""
+        return (" The machine had other work meanwhile: compare CPU and "
+                "instructions, and take rates and times lightly.")
 
     def markdown(self):
         out = ["# Side by side", "",
@@ -240,7 +248,8 @@ class Report:
             "In brackets: the best of the others, without the floor. "
             f"{self.results['mode'].capitalize()} run of "
             f"{self.results['when']}; all figures, versions and spreads: "
-            "[`tests/bench/results/`](tests/bench/results/results.md).", "",
+            "[`tests/bench/results/`](tests/bench/results/results.md)."
+            + self.busy(), "",
             "![Requests a second](tests/bench/results/throughput.svg)"])
 
     def beside(self, found, kind, key, factor):
