@@ -14,6 +14,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <uv.h>
 
 #define FILES_MAX ((rlim_t)1 << 20)
 
@@ -63,6 +64,23 @@ void moon_process_raise_descriptors(void)
         return;
     files.rlim_cur = files.rlim_max < FILES_MAX ? files.rlim_max : FILES_MAX;
     (void)setrlimit(RLIMIT_NOFILE, &files);
+}
+
+/* Written at once: the log's own thread may not get to it any more. */
+static void *realloc_or_say(void *ptr, size_t size)
+{
+    void *grown = realloc(ptr, size);
+    if (grown == NULL && size > 0)
+        (void)dprintf(moon_log_fd(),
+                      "moonshine: out of memory: the event loop of process %d "
+                      "cannot grow\n",
+                      (int)getpid());
+    return grown;
+}
+
+void moon_process_explain_loops(void)
+{
+    (void)uv_replace_allocator(malloc, realloc_or_say, calloc, free);
 }
 
 static bool is_kept(int fd, const int *keep, size_t keep_count)
