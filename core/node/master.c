@@ -261,7 +261,7 @@ int moon_node_run(const struct moon_node_options *options, char **argv)
     static struct moon_master master; /* found by leak checkers in children */
     moon_process_block_signals();
     moon_process_raise_descriptors();
-    moon_process_explain_loops();
+    moon_process_prepare_loops();
     master = (struct moon_master){.options = options,
                                   .pid_fd = -1,
                                   .keep_fd = -1,

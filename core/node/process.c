@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,11 +67,30 @@ void moon_process_raise_descriptors(void)
     (void)setrlimit(RLIMIT_NOFILE, &files);
 }
 
-/* Written at once: the log's own thread may not get to it any more. */
-static void *realloc_or_say(void *ptr, size_t size)
+/* Enough to watch 8192 descriptors with; never touched. */
+#define LOOP_RESERVE ((size_t)64 << 10)
+static _Atomic(void *) loop_reserve;
+
+static void refill_reserve(void)
+{
+    void *spare = malloc(LOOP_RESERVE), *none = NULL;
+    if (!atomic_compare_exchange_strong(&loop_reserve, &none, spare))
+        free(spare);
+}
+
+/* libuv's realloc. What it says is written at once: the log's own thread may
+ * not get to it any more. */
+static void *grow_loop(void *ptr, size_t size)
 {
     void *grown = realloc(ptr, size);
-    if (grown == NULL && size > 0)
+    if (grown != NULL || size == 0) {
+        if (atomic_load(&loop_reserve) == NULL)
+            refill_reserve();
+        return grown;
+    }
+    free(atomic_exchange(&loop_reserve, NULL));
+    grown = realloc(ptr, size);
+    if (grown == NULL)
         (void)dprintf(moon_log_fd(),
                       "moonshine: out of memory: the event loop of process %d "
                       "cannot grow\n",
@@ -78,9 +98,10 @@ static void *realloc_or_say(void *ptr, size_t size)
     return grown;
 }
 
-void moon_process_explain_loops(void)
+void moon_process_prepare_loops(void)
 {
-    (void)uv_replace_allocator(malloc, realloc_or_say, calloc, free);
+    refill_reserve();
+    (void)uv_replace_allocator(malloc, grow_loop, calloc, free);
 }
 
 static bool is_kept(int fd, const int *keep, size_t keep_count)
