@@ -26,6 +26,8 @@ LIBRARY = pathlib.Path(os.environ.get(
     "MOONSHINE_FAULTS",
     pathlib.Path(BINARY).parents[1] / "tests/libmoonfaults.so"))
 
+LEAKS = pathlib.Path(__file__).with_name("faults") / "leaks.txt"
+
 CALLS = ("alloc", "map", "open", "socket", "accept", "connect", "read",
          "write", "pread", "pwrite", "copy", "sync", "size", "poll", "name",
          "fork", "thread", "child")
@@ -129,6 +131,7 @@ class Faults:
         asan = os.environ.get("ASAN_OPTIONS",
                               "detect_leaks=1:exitcode=99")
         return {"LD_PRELOAD": str(LIBRARY), "FAULTS_FILE": self.path,
+                "LSAN_OPTIONS": f"print_suppressions=0:suppressions={LEAKS}",
                 "ASAN_OPTIONS": f"{asan}:verify_asan_link_order=0:"
                                 "allocator_may_return_null=1"}
 

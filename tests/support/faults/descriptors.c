@@ -78,11 +78,18 @@ int pthread_create(pthread_t *restrict thread,
 }
 
 /* The others return -1 with errno. */
-#define CALL(type, name, call, fd, pathz, params, args)       \
-    type name params                                          \
-    {                                                         \
-        FAULT_REAL(name);                                     \
-        return fault_fails(call, fd, pathz) ? -1 : real args; \
+#define CALL(type, name, call, fd, pathz, params, args) \
+    type name params                                    \
+    {                                                   \
+        FAULT_REAL(name);                               \
+        struct fault fault = fault_of(call, fd, pathz); \
+        if (fault.hit && fault.action == FAULT_FAIL) {  \
+            errno = fault.error;                        \
+            return -1;                                  \
+        }                                               \
+        type done = real args;                          \
+        fault_after(fault);                             \
+        return done;                                    \
     }
 
 CALL(int, memfd_create, FAULT_OPEN, -1, namez,
