@@ -67,7 +67,8 @@ def test_a_byte_at_a_time_to_and_from_redis(start, faults):
     with RedisServer() as redis:
         rule = faults.arm(*INPUT, *OUTPUT, action="short", count=0,
                           kinds=("stream",), early=True)
-        live(start, faults, SMALL, {"session.url": redis.url})
+        live(start, faults, SMALL, {"redis.url": redis.url,
+                                    "redis.timeout": "10s"})
         assert rule.done > 1000
 
 

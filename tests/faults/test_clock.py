@@ -173,6 +173,7 @@ def test_a_line_is_not_held_back_for_an_hour(start, faults):
     for i in range(40):
         faults.step(HOUR)
         node.get(f"/line{i}-")
+        node.get("/clocks")  # by now the writer gathers
         faults.step(0)
         if i % 10 == 9:
             eventually(lambda i=i: f"/line{i}-" in node.log(),
