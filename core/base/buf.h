@@ -21,6 +21,14 @@ struct moon_buf {
 /* Frees; empty and usable again, with the same limit. */
 void moon_buf_deinit(struct moon_buf *buf);
 
+/* Empty, and usable again if it had failed; keeps its memory. What is used
+ * again and again is cleared, not cut: or one failure would be for ever. */
+static inline void moon_buf_clear(struct moon_buf *buf)
+{
+    buf->len = 0;
+    buf->failed = false;
+}
+
 /* Room for `more` bytes behind len, or NULL (and failed). The caller writes
  * there and adds to len itself. */
 MOON_COLD char *moon_buf_grow(struct moon_buf *buf, size_t more);

@@ -278,14 +278,15 @@ static void submit(struct moon_str line, bool urgent)
 static void gather(void)
 {
     struct timespec until;
-    (void)clock_gettime(CLOCK_REALTIME, &until);
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_nsec += GATHER_MS * 1000000L;
     if (until.tv_nsec >= 1000000000L) {
         until.tv_nsec -= 1000000000L;
         until.tv_sec++;
     }
     while (!logger.urgent && !logger.stopping) {
-        if (pthread_cond_timedwait(&logger.wake, &logger.lock, &until) != 0)
+        if (pthread_cond_clockwait(&logger.wake, &logger.lock, CLOCK_MONOTONIC,
+                                   &until) != 0)
             return;
     }
 }
@@ -354,9 +355,10 @@ void moon_log_stop_writer(void)
     if (!running)
         return;
     /* A write that hangs in the kernel must not keep the process alive. */
-    (void)clock_gettime(CLOCK_REALTIME, &until);
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += 2 * STOP_WAIT_MS / 1000;
-    bool ended = pthread_timedjoin_np(logger.thread, NULL, &until) == 0;
+    bool ended =
+        pthread_clockjoin_np(logger.thread, NULL, CLOCK_MONOTONIC, &until) == 0;
     if (!ended)
         (void)pthread_detach(logger.thread);
     (void)pthread_mutex_lock(&logger.lock);
@@ -428,11 +430,12 @@ static int open_log(const char *pathz)
 static void switch_to(int fd, char *pathz)
 {
     struct timespec until;
-    (void)clock_gettime(CLOCK_REALTIME, &until);
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += DIRECT_WAIT_MS / 1000;
     int timed_out = 0;
     while (logger.writing && timed_out == 0)
-        timed_out = pthread_cond_timedwait(&logger.done, &logger.lock, &until);
+        timed_out = pthread_cond_clockwait(&logger.done, &logger.lock,
+                                           CLOCK_MONOTONIC, &until);
     if (logger.sink.fd != STDERR_FILENO && timed_out == 0)
         (void)close(logger.sink.fd);
     if (logger.pathz != pathz)

@@ -93,9 +93,12 @@ static int check_settings(const struct moon_app_args *app,
     for (size_t i = 0; i < app->options.setting_count && exit_code == GO_ON;
          i++) {
         const struct moon_node_setting *s = &app->settings[i];
-        if (moon_config_set(config, moon_strz(s->keyz), moon_strz(s->valuez),
-                            MOON_CONFIG_OPTION, s->optionz, error,
-                            sizeof(error)) != MOON_OK)
+        enum moon_err err = moon_config_set(
+            config, moon_strz(s->keyz), moon_strz(s->valuez),
+            MOON_CONFIG_OPTION, s->optionz, error, sizeof(error));
+        if (err == MOON_ENOMEM)
+            exit_code = out_of_memory(command);
+        else if (err != MOON_OK)
             exit_code = moon_usage_error(command, "%s", error);
     }
     moon_config_destroy(config);

@@ -38,8 +38,11 @@ bool moon_auto_error(struct moon_exchange *x, int status, const char *detailz)
     struct moon_str type = moon_problem_write(
         status, accept, detailz != NULL ? moon_strz(detailz) : MOON_STR_NONE,
         MOON_STR_NONE, x->request_id, &text);
-    send_body(x, status, moon_buf_str(&text), type);
-    text.len = 0;
+    if (MOON_UNLIKELY(text.failed)) /* half of a text is none */
+        send_body(x, status, MOON_STR_NONE, MOON_STR_NONE);
+    else
+        send_body(x, status, moon_buf_str(&text), type);
+    moon_buf_clear(&text);
     return true;
 }
 

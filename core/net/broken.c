@@ -8,7 +8,9 @@ void moon_broken_set(struct moon_broken *broken, struct moon_str text,
                      struct moon_str facts)
 {
     enum moon_err err = MOON_OK;
-    broken->text.len = broken->facts.len = broken->page.len = 0;
+    moon_buf_clear(&broken->text);
+    moon_buf_clear(&broken->facts);
+    moon_buf_clear(&broken->page);
     if (text.len == 0)
         return;
     moon_buf_add_str(&broken->text, text);
@@ -19,7 +21,8 @@ void moon_broken_set(struct moon_broken *broken, struct moon_str text,
         err = moon_dev_page(moon_buf_str(&broken->facts), &broken->page);
     if (err != MOON_OK) {
         moon_log(MOON_LOG_WARN, "no error page: %s", moon_err_text(err));
-        broken->facts.len = broken->page.len = 0;
+        moon_buf_clear(&broken->facts);
+        moon_buf_clear(&broken->page);
     }
 }
 

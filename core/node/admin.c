@@ -177,7 +177,7 @@ static void on_disk_done(void *ctx, struct moon_probe *probe, bool ok)
 {
     struct moon_admin *admin = ctx;
     admin->disk_running = false;
-    admin->news_text.len = 0;
+    moon_buf_clear(&admin->news_text);
     admin->news.state = MOON_DISK_UNKNOWN;
     if (ok) {
         admin->news.state =
@@ -250,7 +250,7 @@ static void ask_requests(struct moon_admin *admin, struct moon_exchange *x)
     admin->requests_txn++;
     admin->requests_until_ms = moon_clock_ms() + REQUESTS_TIMEOUT_MS;
     admin->requests_missing = 0;
-    admin->requests_text.len = 0;
+    moon_buf_clear(&admin->requests_text);
     for (uint32_t i = 0; i < master->place_count; i++) {
         struct moon_child *child = master->places[i].child;
         admin->answered[i] = true;

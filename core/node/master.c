@@ -261,6 +261,7 @@ int moon_node_run(const struct moon_node_options *options, char **argv)
     static struct moon_master master; /* found by leak checkers in children */
     moon_process_block_signals();
     moon_process_raise_descriptors();
+    moon_process_prepare_loops();
     master = (struct moon_master){.options = options,
                                   .pid_fd = -1,
                                   .keep_fd = -1,
@@ -276,8 +277,11 @@ int moon_node_run(const struct moon_node_options *options, char **argv)
         ok = false;
     }
     if (!ok) {
-        moon_log(MOON_LOG_ERROR, "cannot start: %.*s",
-                 MOON_STR_ARG(moon_buf_str(&error)));
+        if (error.len == 0)
+            moon_log(MOON_LOG_ERROR, "cannot start: out of memory");
+        else
+            moon_log(MOON_LOG_ERROR, "cannot start: %.*s",
+                     MOON_STR_ARG(moon_buf_str(&error)));
         moon_takeover_failed(&master, moon_buf_str(&error));
         moon_buf_deinit(&error);
         return 1;

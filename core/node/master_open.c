@@ -56,9 +56,12 @@ bool moon_master_write_pid(struct moon_master *master, struct moon_buf *error)
 {
     char text[16];
     int len = snprintf(text, sizeof(text), "%d\n", (int)getpid());
+    ssize_t put;
+    do {
+        put = pwrite(master->pid_fd, text, (size_t)len, 0);
+    } while (put < 0 && errno == EINTR);
     /* In this order the first line is never empty. */
-    if (pwrite(master->pid_fd, text, (size_t)len, 0) == len &&
-        ftruncate(master->pid_fd, len) == 0)
+    if (put == len && ftruncate(master->pid_fd, len) == 0)
         return true;
     return fail_errno(error, "write", master->pid_pathz);
 }

@@ -186,7 +186,10 @@ static bool find_admin(struct moon_master *master, struct moon_listener *out,
         moon_buf_addz(&wanted, config->adminz);
     else
         moon_buf_printf(&wanted, "unix:%s/admin.sock", master->node_dirz);
-    bool ok = moon_address_parse(moon_buf_str(&wanted), &out->address, text,
+    if (wanted.failed)
+        (void)snprintf(text, sizeof(text), "out of memory");
+    bool ok = !wanted.failed &&
+              moon_address_parse(moon_buf_str(&wanted), &out->address, text,
                                  sizeof(text)) == MOON_OK;
     moon_buf_deinit(&wanted);
     note_wanted(out);

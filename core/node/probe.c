@@ -29,7 +29,7 @@ static void explain_end(struct moon_probe *probe)
     char how[64];
     moon_process_status_text(probe->status, how, sizeof(how));
     probe->failed = true;
-    probe->text.len = 0;
+    moon_buf_clear(&probe->text);
     if (probe->timed_out)
         moon_buf_printf(&probe->text,
                         "the app did not finish loading within %llu ms "
@@ -64,8 +64,9 @@ static void drop_facts(struct moon_probe *probe)
 static void fail(struct moon_probe *probe, struct moon_str text)
 {
     probe->has_result = probe->failed = true;
-    probe->text.len = 0;
-    moon_buf_add_str(&probe->text, text);
+    moon_buf_clear(&probe->text);
+    moon_buf_add_str(&probe->text,
+                     text.len > 0 ? text : MOON_STR("out of memory"));
 }
 
 static void take_config(struct moon_probe *probe, struct moon_control_msg *msg)
@@ -96,7 +97,9 @@ static void take_result(struct moon_probe *probe, struct moon_control_msg *msg)
     struct moon_archive *archive = NULL;
     enum moon_err err = moon_archive_open(msg->fds[0], &archive);
     if (err != MOON_OK) {
-        fail(probe, moon_strz("the probe's snapshot is damaged"));
+        fail(probe, err == MOON_ENOMEM
+                        ? MOON_STR_NONE
+                        : MOON_STR("the probe's snapshot is damaged"));
         return;
     }
     moon_archive_unref(probe->release->archive);
@@ -108,7 +111,7 @@ static void take_result(struct moon_probe *probe, struct moon_control_msg *msg)
     probe->count = msg->count;
     probe->kept = msg->txn != 0;
     probe->has_result = true;
-    probe->text.len = 0;
+    moon_buf_clear(&probe->text);
     moon_buf_add_str(&probe->text, msg->text);
 }
 
@@ -132,7 +135,7 @@ static void handle(struct moon_probe *probe, struct moon_control_msg *msg)
     case MOON_CONTROL_PROBE_DISK:
         probe->has_result = true;
         probe->count = msg->count;
-        probe->text.len = 0;
+        moon_buf_clear(&probe->text);
         moon_buf_add_str(&probe->text, msg->text);
         break;
     case MOON_CONTROL_PROBE_TEST:
@@ -218,7 +221,7 @@ enum moon_err moon_probe_start(struct moon_probe *probe, uv_loop_t *loop,
     probe->closed = probe->reaped = probe->has_config = false;
     probe->has_result = probe->failed = probe->timed_out = false;
     probe->kept = false;
-    probe->text.len = 0;
+    moon_buf_clear(&probe->text);
     drop_facts(probe);
     probe->count = 0;
     probe->loop = loop;

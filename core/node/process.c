@@ -8,12 +8,14 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <uv.h>
 
 #define FILES_MAX ((rlim_t)1 << 20)
 
@@ -63,6 +65,43 @@ void moon_process_raise_descriptors(void)
         return;
     files.rlim_cur = files.rlim_max < FILES_MAX ? files.rlim_max : FILES_MAX;
     (void)setrlimit(RLIMIT_NOFILE, &files);
+}
+
+/* Enough to watch 8192 descriptors with; never touched. */
+#define LOOP_RESERVE ((size_t)64 << 10)
+static _Atomic(void *) loop_reserve;
+
+static void refill_reserve(void)
+{
+    void *spare = malloc(LOOP_RESERVE), *none = NULL;
+    if (!atomic_compare_exchange_strong(&loop_reserve, &none, spare))
+        free(spare);
+}
+
+/* libuv's realloc. What it says is written at once: the log's own thread may
+ * not get to it any more. */
+static void *grow_loop(void *ptr, size_t size)
+{
+    void *grown = realloc(ptr, size);
+    if (grown != NULL || size == 0) {
+        if (atomic_load(&loop_reserve) == NULL)
+            refill_reserve();
+        return grown;
+    }
+    free(atomic_exchange(&loop_reserve, NULL));
+    grown = realloc(ptr, size);
+    if (grown == NULL)
+        (void)dprintf(moon_log_fd(),
+                      "moonshine: out of memory: the event loop of process %d "
+                      "cannot grow\n",
+                      (int)getpid());
+    return grown;
+}
+
+void moon_process_prepare_loops(void)
+{
+    refill_reserve();
+    (void)uv_replace_allocator(malloc, grow_loop, calloc, free);
 }
 
 static bool is_kept(int fd, const int *keep, size_t keep_count)

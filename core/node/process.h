@@ -20,6 +20,10 @@ void moon_process_block_signals(void);
 /* As many descriptors as the hard limit allows, up to a million: the soft one
  * is low (1024) only for programs that use select. */
 void moon_process_raise_descriptors(void);
+/* libuv aborts where it has no memory to watch one more descriptor with, so
+ * loops get a reserve for that; when it is not enough, the log says so. Before
+ * the first loop. */
+void moon_process_prepare_loops(void);
 
 /* fork, with what every child does first: its own random numbers, and all
  * descriptors closed but 0 to 2, the log's and the `keep` ones. The child must

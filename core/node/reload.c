@@ -405,7 +405,7 @@ static bool on_probe_config(void *ctx, struct moon_probe *probe)
     struct moon_master *master = ctx;
     if (master->opened)
         return true;
-    probe->text.len = 0;
+    moon_buf_clear(&probe->text);
     return moon_master_open(master, probe->release, &probe->text);
 }
 

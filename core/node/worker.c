@@ -394,11 +394,26 @@ static void make_stores(struct moon_worker *worker)
         die("out of memory");
 }
 
+static void do_nothing(uv_work_t *work)
+{
+    (void)work;
+}
+
+/* libuv makes the threads of its pool when the first is needed, and aborts if
+ * it cannot: rather here than in the middle of requests. */
+static void start_pool(struct moon_worker *worker)
+{
+    if (uv_queue_work(&worker->loop, &worker->pool_start, do_nothing, NULL) !=
+        0)
+        die("no thread pool");
+}
+
 static void make_parts(struct moon_worker *worker)
 {
     const struct moon_worker_options *o = worker->o;
     if (uv_loop_init(&worker->loop) != 0)
         die("no event loop");
+    start_pool(worker);
     if (moon_log_start_writer() != MOON_OK)
         die("no log writer");
     if (moon_budget_create(&worker->budget) != MOON_OK ||

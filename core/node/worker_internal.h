@@ -14,6 +14,7 @@ struct moon_worker {
     uv_loop_t loop;
     uv_poll_t control, signals;
     uv_timer_t beat, drain_timer;
+    uv_work_t pool_start;
     int signal_fd;
     uint32_t beats;
     uint64_t beat_ns;             /* when the last one was */

@@ -57,7 +57,7 @@ static int lua_env(lua_State *L)
     struct eval *eval = eval_of(L);
     char errorz[512];
     const char *namez = luaL_checkstring(L, 1);
-    eval->value.len = 0;
+    moon_buf_clear(&eval->value);
     enum moon_err err =
         moon_config_env(namez, &eval->value, errorz, sizeof(errorz));
     if (err == MOON_ENOT_FOUND)
@@ -271,7 +271,7 @@ static void set_table(lua_State *L, struct eval *eval, int depth);
 /* Stack: ..., value at the top, which stays. eval->key is its full name. */
 static void set_value(lua_State *L, struct eval *eval, int depth)
 {
-    eval->value.len = 0;
+    moon_buf_clear(&eval->value);
     struct moon_str key = moon_buf_str(&eval->key);
     if (moon_str_eq(key, MOON_STR("app"))) {
         set_app(L, eval);

@@ -55,8 +55,7 @@ static int encode(lua_State *L)
     char error[MOON_JSON_ERROR_SIZE];
     struct moon_buf *buf = lua_touserdata(L, lua_upvalueindex(1));
     luaL_checkany(L, 1);
-    buf->len = 0;
-    buf->failed = false;
+    moon_buf_clear(buf);
     if (moon_json_encode(L, 1, buf, error, sizeof(error)) != MOON_OK) {
         moon_buf_deinit(buf);
         return luaL_error(L, "%s", error);

@@ -103,8 +103,11 @@ MOON_APART static void *allocate(struct moon_memory *mem, void *ptr,
         return NULL;
     void *block =
         osize == 0 ? acquire(mem, nsize) : resize(mem, ptr, osize, nsize);
-    if (MOON_UNLIKELY(block == NULL)) /* the system is out of memory */
-        return nsize <= osize && nsize > MOON_SLAB_MAX ? ptr : NULL;
+    if (MOON_UNLIKELY(block == NULL)) { /* the system is out of memory */
+        if (nsize > osize || nsize <= MOON_SLAB_MAX)
+            return NULL;
+        block = ptr; /* a shrink that does not happen */
+    }
     return take(mem, block, after);
 }
 

@@ -212,6 +212,23 @@ int moon_req_body(moon_slot *slot, moon_bytes *out)
     return 1;
 }
 
+/* As much as there is: the kernel may give less at a time. */
+static int64_t pread_all(int fd, char *to, size_t len, off_t from)
+{
+    size_t have = 0;
+    while (have < len) {
+        ssize_t got = pread(fd, to + have, len - have, from + (off_t)have);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return -1;
+        if (got == 0)
+            break;
+        have += (size_t)got;
+    }
+    return (int64_t)have;
+}
+
 int64_t moon_req_body_pread(moon_slot *slot, uint64_t from, char *to,
                             size_t len)
 {
@@ -227,11 +244,7 @@ int64_t moon_req_body_pread(moon_slot *slot, uint64_t from, char *to,
         memcpy(to, all.ptr + from, count);
         return (int64_t)count;
     }
-    ssize_t got;
-    do {
-        got = pread(x->body.fd, to, len, (off_t)from);
-    } while (got < 0 && errno == EINTR);
-    return got;
+    return pread_all(x->body.fd, to, len, (off_t)from);
 }
 
 bool moon_req_prefers_html(moon_slot *slot)

@@ -32,7 +32,7 @@ static int send_json(lua_State *L)
     moon_slot *slot = moon_slot_get((uint32_t)lua_tointeger(L, 1));
     int status = (int)lua_tointeger(L, 2);
     char error[MOON_JSON_ERROR_SIZE];
-    json_out.len = 0;
+    moon_buf_clear(&json_out);
     json_out.max_kib = buffer_max_kib(L);
     enum moon_err err =
         moon_json_encode_lossy(L, 3, &json_out, error, sizeof error);
@@ -96,7 +96,7 @@ static int captured(lua_State *L)
 static int encode_lossy(lua_State *L)
 {
     char error[MOON_JSON_ERROR_SIZE];
-    json_out.len = 0;
+    moon_buf_clear(&json_out);
     json_out.max_kib = buffer_max_kib(L);
     enum moon_err err =
         moon_json_encode_lossy(L, 1, &json_out, error, sizeof error);
@@ -117,7 +117,7 @@ static int report(lua_State *L)
     struct moon_str text;
     text.ptr = luaL_checklstring(L, 1, &text.len);
     if (to != NULL) {
-        to->len = 0;
+        moon_buf_clear(to);
         moon_buf_add_str(to, text);
     }
     return 0;

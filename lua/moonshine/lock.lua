@@ -42,11 +42,11 @@ function M.timers.renew(name, token, ttl)
 end
 
 function M.timers.last_run(name)
-    return shared.internal():get("last:" .. name)
+    return shared.internal():get("ran:" .. name)
 end
 
 function M.timers.set_last_run(name, when)
-    shared.internal():set("last:" .. name, when)
+    shared.internal():set("ran:" .. name, when)
 end
 
 local known = fault.set "wait scope"

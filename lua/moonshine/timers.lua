@@ -57,8 +57,8 @@ end
 
 -- ---- scope "node" ----
 
--- When its turn is, by the wall clock: an interval after the last one, whoever
--- had it, or after the code went live.
+-- When its turn is, by the clock of the machine that never jumps: an interval after
+-- the last one, whoever had it, or after the code went live.
 local function due_at(timer)
     local last = timer.keeper.last_run(timer.name)
     if last then
@@ -95,7 +95,7 @@ local function take_turn(timer)
     if not token then
         return
     end
-    local due, now = due_at(timer), C.moon_lua_now()
+    local due, now = due_at(timer), C.moon_lua_clock()
     if due > now then
         timer.keeper.release(timer.name, token)
         return
@@ -109,10 +109,10 @@ local function shared_loop(timer)
     local pause = 0
     while not is_over(timer) do
         -- Whoever runs it now may take longer than an interval.
-        rest(timer, math.max(due_at(timer) - C.moon_lua_now(), pause))
+        rest(timer, math.max(due_at(timer) - C.moon_lua_clock(), pause))
         if not is_over(timer) then
             take_turn(timer)
-            pause = due_at(timer) <= C.moon_lua_now() and math.min(timer.interval, 1) or 0
+            pause = due_at(timer) <= C.moon_lua_clock() and math.min(timer.interval, 1) or 0
         end
     end
 end
@@ -245,7 +245,8 @@ function M.every(interval, fn, options)
     }, Timer)
     timer.args = { n = 1, timer }
     local function begin()
-        timer.next, timer.since = C.moon_lua_clock(), C.moon_lua_now()
+        timer.next = C.moon_lua_clock()
+        timer.since = timer.next
         start_timer(timer)
     end
     if tasks.active then

@@ -58,7 +58,8 @@ class Proxy:
         self.mode = "pass"
         self.line = b"-ERR no\r\n"
         self.cut_after = None
-        self.accepted = 0
+        self.accepted = 0  # and led on
+        self.tried = 0
         self.pairs = {}
         self.listener = None
         self.selector = selectors.DefaultSelector()
@@ -151,6 +152,7 @@ class Proxy:
             client, _ = self.listener.accept()
         except OSError:
             return
+        self.tried += 1
         server = socket.socket(socket.AF_UNIX) \
             if isinstance(self.target, str) else socket.socket()
         try:
