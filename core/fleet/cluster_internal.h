@@ -77,7 +77,5 @@ void moon_cluster_say(struct moon_cluster *cluster, const char *fmt, ...)
     MOON_PRINTF(2, 3);
 /* Asks the nodes and, on a terminal, draws the table anew. */
 void moon_cluster_show(struct moon_cluster *cluster);
-/* The table as it is for a last time; what follows is below it. */
-void moon_cluster_show_end(struct moon_cluster *cluster);
 
 #endif
