@@ -15,7 +15,7 @@ import pytest
 
 from support.client import Client
 from support.node import (BINARY, command, environment, eventually, free_port,
-                          write_app)
+                          processes, write_app)
 
 APP = r"""
 app:get("/", function(c) return moonshine.node() .. " one" end)
@@ -195,6 +195,45 @@ def test_no_nginx():
 def test_wrong_use(args, words, tmp_path):
     done = command("cluster", tmp_path, *args)
     assert done.returncode == 2 and words in done.stderr
+
+
+def test_killed_before_a_child_asks_to_be_told(tmp_path):
+    """Its parent is gone before prctl: nothing will tell the child."""
+    write_app(tmp_path / "app", APP)
+    home = str(tmp_path).encode()
+
+    def ours():
+        """Of the command and its children, not of strace."""
+        found = []
+        for pid, parent, _, state in processes():
+            try:
+                line = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+            except OSError:
+                continue
+            if state != "Z" and line.startswith(BINARY.encode()) and \
+                    home in line:
+                found.append((pid, parent))
+        return found
+
+    with subprocess.Popen(
+            ["strace", "-f", "-qq", "-o", tmp_path / "trace",
+             "-e", "trace=prctl", "-e", "inject=prctl:delay_enter=1000000",
+             BINARY, "cluster", tmp_path / "app", "--size", "1",
+             "--listen", "127.0.0.1:%d" % free_port(),
+             "--run-dir", tmp_path / "run", "--state-dir", tmp_path / "state"],
+            env=environment(), stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as strace:
+        def parent_of_one():
+            pids = {pid for pid, _ in ours()}
+            return next((parent for _, parent in ours() if parent in pids), None)
+
+        try:
+            os.kill(eventually(parent_of_one, "a child"), signal.SIGKILL)
+            eventually(lambda: not ours(), "all have ended")
+        finally:
+            for pid, _ in ours():
+                os.kill(pid, signal.SIGKILL)
+            strace.wait(20)
 
 
 def test_the_table_stays_current_on_a_terminal():
