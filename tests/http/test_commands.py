@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from support.admin import Admin
 from support.node import (BINARY, command, eventually, free_port,
                           write_app)
 
@@ -228,6 +229,19 @@ def test_requests_in_flight_are_listed(start):
             node.command("status", "--requests")), "the request is listed")
     assert done.returncode == 0
     client.close()
+
+
+def test_requests_of_a_worker_that_does_not_answer(start):
+    node = start('app:get("/", function() return "ok" end)', workers=2)
+    stopped = Admin(node).workers()[0]["pid"]
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        shown = node.command("status", "--requests").stdout
+        assert "the worker does not answer: it is busy or hangs" in shown
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    eventually(lambda: "does not answer" not in
+               node.command("status", "--requests").stdout, "it answers")
 
 
 def test_stop_returns_when_the_node_is_gone(start):

@@ -179,6 +179,37 @@ def test_worker_killed_before_it_voted_abstains(start):
     assert answers(node) == {"new"}
 
 
+def test_worker_that_does_not_answer_keeps_all_on_the_old_code(start):
+    node = start(SAY % "one", workers=2, settings={"load_timeout": "3s"})
+    admin = Admin(node)
+    stopped = admin.workers()[1]["pid"]
+    node.rewrite(SAY % "two")
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        assert admin.reload() == (False, "not loaded in time by worker 2")
+        assert answers(node) == {"one"}
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    # What it was asked for then it drops now; the next one is a new matter.
+    ok, text = admin.reload()
+    assert ok and text.endswith("live on 2 workers (1 route)"), text
+    assert answers(node) == {"two"}
+    assert stopped in [w["pid"] for w in admin.workers()]
+
+
+def test_whoever_asked_may_leave(start):
+    node = start(SAY % "one")
+    admin = Admin(node)
+    node.rewrite("app:on_start(function() moonshine.sleep('500ms') end) " +
+                 SAY % "two")
+    with Client(admin.address) as client:
+        client.send(b"POST /-/reload HTTP/1.1\r\nHost: a\r\n\r\n")
+        node.wait_log("reload asked for on the admin endpoint")
+    node.wait_log("generation 2 live on 1 worker")
+    assert answers(node) == {"two"}
+    assert admin.reload()[0]
+
+
 def test_worker_that_cannot_catch_up_is_replaced_alone(start, tmp_path):
     """Its drain must not stop the others from accepting."""
     mark = tmp_path / "mark"
