@@ -55,7 +55,7 @@ struct moon_cluster {
     uint32_t signal_count;
     struct moon_cluster_child front;
     struct moon_cluster_member members[MOON_CLUSTER_MAX];
-    bool hurry; /* a second signal */
+    bool hurry; /* a second signal, which the nodes have not got */
     /* the table */
     bool terminal;
     uint32_t lines; /* on the screen, to go up before the next */

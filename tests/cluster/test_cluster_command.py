@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from support.client import Client
+from support.client import Client, build
 from support.node import (BINARY, command, environment, eventually, free_port,
                           processes, write_app)
 
@@ -147,6 +147,42 @@ def test_the_end_finishes_what_is_in_flight():
             assert client.read_response().text == "slow"
         assert cluster.process.wait(30) == 0
         assert "SIGINT: finishing what is in flight" in cluster.said()
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_second_signal_cuts_what_is_in_flight(method):
+    """Who posts and goes away does not stop the handler; the signal does."""
+    with Cluster('app:%s("/long", function() moonshine.sleep(100) end)'
+                 % method.lower(), size=2) as cluster:
+        cluster.wait_serving()
+        with Client(cluster.address) as client:
+            client.send(build(method, "/long"))
+            eventually(lambda: "/long" in command(
+                "status", "--requests", "--run-dir", cluster.run_dir,
+                "--nodes", "node-1,node-2").stdout, "it is in flight")
+            cluster.process.send_signal(signal.SIGINT)
+            eventually(lambda: "finishing" in cluster.said(), "it ends")
+            assert cluster.process.poll() is None
+            cluster.process.send_signal(signal.SIGINT)
+            assert cluster.process.wait(20) == 0, cluster.said()
+            assert client.read_rest() == b""
+
+
+def test_no_folder_can_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    write_app(tmp_path / "app", APP)
+    done = command("cluster", tmp_path / "app", "--run-dir", tmp_path / "file")
+    assert done.returncode == 1
+    assert done.stderr == (f"moonshine cluster: cannot make {tmp_path}/file/"
+                           "node-cluster: Not a directory\n")
+
+
+def test_a_folder_too_deep_for_sockets(tmp_path):
+    write_app(tmp_path / "app", APP)
+    deep = tmp_path / ("d" * 100)
+    done = command("cluster", tmp_path / "app", "--run-dir", deep)
+    assert done.returncode == 1
+    assert "--run-dir takes a shorter" in done.stderr
 
 
 def test_its_death_ends_the_children():
