@@ -310,18 +310,25 @@ def test_second_signal_queues_one_more(start):
 
 
 def test_request_in_flight_finishes_on_its_code(start):
-    node = start('app:get("/slow", function() moonshine.sleep("700ms") '
-                 'return "old" end) ' + SAY % "old")
+    gate = """
+        local gate = moonshine.shared("gate")
+        app:get("/open", function() gate:set("open", true) return "" end) """
+    node = start(gate + """
+        app:get("/slow", function()
+            while not gate:get("open") do moonshine.sleep("10ms") end
+            return "old"
+        end) """ + SAY % "old", settings={"shared": "gate=1m"})
     client = node.connect()
     client.send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
     admin = Admin(node)
     eventually(lambda: any(r["path"] == "/slow" for r in admin.requests()),
                "it runs")
-    node.rewrite('app:get("/slow", function() return "new" end) '
+    node.rewrite(gate + 'app:get("/slow", function() return "new" end) '
                  + SAY % "new")
     assert admin.reload()[0]
     assert node.get("/").text == "new"
     assert admin.workers()[0]["generations_live"] == 2
+    assert node.get("/open").status == 200
     assert client.read_response().text == "old"
     assert client.get("/slow").text == "new"
     eventually(lambda: admin.workers()[0]["generations_live"] == 1,
