@@ -8,6 +8,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
+from support.client import SLOW  # noqa: E402
 from support.node import Node  # noqa: E402
 
 TEST_SECONDS = 120
@@ -17,7 +18,7 @@ TEST_SECONDS = 120
 def pytest_runtest_call(item):
     """A test that hangs fails with its traceback, and the rest goes on."""
     marker = item.get_closest_marker("seconds")
-    seconds = marker.args[0] if marker else TEST_SECONDS
+    seconds = (marker.args[0] if marker else TEST_SECONDS) * SLOW
 
     def expired(*_):
         raise TimeoutError(f"the test took more than {seconds} s")

@@ -100,10 +100,9 @@ enum moon_err moon_size_parse(struct moon_str text, uint64_t *bytes,
 static void format(uint64_t value, const struct unit *units, size_t count,
                    char *to, size_t size)
 {
-    const struct unit *best = NULL;
-    for (size_t i = 0; i < count; i++) {
-        if (value % units[i].factor == 0 &&
-            (best == NULL || units[i].factor > best->factor))
+    const struct unit *best = units; /* its factor is 1 */
+    for (size_t i = 1; i < count; i++) {
+        if (value % units[i].factor == 0 && units[i].factor > best->factor)
             best = &units[i];
     }
     (void)snprintf(to, size, "%llu%s",

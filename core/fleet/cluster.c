@@ -210,8 +210,6 @@ static void hurry(void)
 {
     cluster.hurry = true;
     moon_cluster_tell(&cluster.front, SIGTERM);
-    if (cluster.phase == MOON_CLUSTER_NODES_END)
-        end_nodes();
 }
 
 static void tick_end(uint64_t now_ms)
@@ -226,8 +224,13 @@ static void tick_end(uint64_t now_ms)
     }
     for (uint32_t i = 0; i < cluster.o->size; i++)
         alive += cluster.members[i].child.pid != 0;
-    if (alive > 0)
+    if (alive > 0) {
+        /* A tick after the first: two at once would be one. */
+        if (cluster.hurry)
+            end_nodes();
+        cluster.hurry = false;
         return;
+    }
     uv_close((uv_handle_t *)&cluster.tick, NULL);
     for (uint32_t i = 0; i < cluster.signal_count; i++)
         uv_close((uv_handle_t *)&cluster.signals[i], NULL);

@@ -12,11 +12,13 @@ enum { TAIL_BYTES = 2048 };
 
 MOON_NORETURN static void become(const struct moon_cluster_child *child,
                                  const char *const *argv, int end_signal,
-                                 int failed_fd)
+                                 int failed_fd, pid_t parent)
 {
     sigset_t none;
     (void)setpgid(0, 0); /* a Ctrl-C is ours to pass on */
     (void)prctl(PR_SET_PDEATHSIG, end_signal);
+    if (getppid() != parent)
+        _exit(127); /* it died before we asked to be told */
     (void)sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
     int out = child->logz[0] == '\0'
@@ -37,9 +39,9 @@ bool moon_cluster_spawn(struct moon_cluster_child *child,
     int fds[2], sys = 0;
     if (pipe2(fds, O_CLOEXEC) < 0)
         return false;
-    pid_t pid = fork();
+    pid_t parent = getpid(), pid = fork();
     if (pid == 0)
-        become(child, argv, end_signal, fds[1]);
+        become(child, argv, end_signal, fds[1], parent);
     if (pid < 0)
         sys = errno;
     (void)close(fds[1]);

@@ -55,7 +55,7 @@ struct moon_cluster {
     uint32_t signal_count;
     struct moon_cluster_child front;
     struct moon_cluster_member members[MOON_CLUSTER_MAX];
-    bool hurry; /* a second signal */
+    bool hurry; /* a second signal, which the nodes have not got */
     /* the table */
     bool terminal;
     uint32_t lines; /* on the screen, to go up before the next */
@@ -77,7 +77,5 @@ void moon_cluster_say(struct moon_cluster *cluster, const char *fmt, ...)
     MOON_PRINTF(2, 3);
 /* Asks the nodes and, on a terminal, draws the table anew. */
 void moon_cluster_show(struct moon_cluster *cluster);
-/* The table as it is for a last time; what follows is below it. */
-void moon_cluster_show_end(struct moon_cluster *cluster);
 
 #endif

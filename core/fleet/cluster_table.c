@@ -103,8 +103,3 @@ void moon_cluster_show(struct moon_cluster *cluster)
     rewind_table(cluster);
     print_table(cluster);
 }
-
-void moon_cluster_show_end(struct moon_cluster *cluster)
-{
-    cluster->lines = 0;
-}

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 /* O_NONBLOCK: opening a FIFO must not wait for a writer. */
-static const int OPEN_FLAGS = O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+enum { OPEN_FLAGS = O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK };
 
 /* A path by way of /proc, as the kernel sees it; false if too long. */
 static bool real_path(int fd, char out[PATH_MAX])

@@ -137,6 +137,13 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         if (err == MOON_EAGAIN)
             return;
         if (err != MOON_OK) {
+            /* One that cannot be talked to would never get new code. */
+            if (err != MOON_ECLOSED) {
+                moon_log(MOON_LOG_ERROR,
+                         "worker %u is killed: it sent what is no message (%s)",
+                         child->place + 1, moon_err_text(err));
+                (void)kill(child->pid, SIGKILL);
+            }
             child->fd_open = false;
             (void)uv_poll_stop(poll);
             return;

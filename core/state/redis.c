@@ -377,17 +377,3 @@ void moon_redis_get_status(const struct moon_redis *redis,
     };
     status->up = is_up(redis, &status->whyz);
 }
-
-void moon_redis_each(void (*fn)(void *ctx,
-                                const struct moon_redis_status *status),
-                     void *ctx)
-{
-    for (const struct moon_redis *redis = registry; redis != NULL;
-         redis = redis->next) {
-        struct moon_redis_status status;
-        if (redis->refs == 0)
-            continue;
-        moon_redis_get_status(redis, &status);
-        fn(ctx, &status);
-    }
-}

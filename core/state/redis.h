@@ -80,10 +80,6 @@ struct moon_redis_status {
 /* Text is borrowed until the loop runs again. */
 void moon_redis_get_status(const struct moon_redis *redis,
                            struct moon_redis_status *status);
-/* Calls back for every client of this thread that somebody refers to. */
-void moon_redis_each(void (*fn)(void *ctx,
-                                const struct moon_redis_status *status),
-                     void *ctx);
 
 /* ---- commands ---- */
 

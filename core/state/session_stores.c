@@ -349,11 +349,6 @@ const char *moon_session_source_down(const struct moon_session_source *source)
                                  : source->store->ops->down(source->store);
 }
 
-const char *moon_session_source_urlz(const struct moon_session_source *source)
-{
-    return source->shownz;
-}
-
 /* ---- life ---- */
 
 struct moon_session_stores *moon_session_stores_create(

@@ -58,7 +58,5 @@ const char *moon_session_source_down(const struct moon_session_source *source);
  * session that does not exist, until it did: up is not enough, it may refuse
  * the commands. What it refuses is logged once. */
 bool moon_session_source_works(struct moon_session_source *source);
-/* Its URL without a password. */
-const char *moon_session_source_urlz(const struct moon_session_source *source);
 
 #endif

@@ -13,9 +13,9 @@ import time
 
 import pytest
 
-from support.client import Client
+from support.client import Client, build
 from support.node import (BINARY, command, environment, eventually, free_port,
-                          write_app)
+                          processes, write_app)
 
 APP = r"""
 app:get("/", function(c) return moonshine.node() .. " one" end)
@@ -149,6 +149,42 @@ def test_the_end_finishes_what_is_in_flight():
         assert "SIGINT: finishing what is in flight" in cluster.said()
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_second_signal_cuts_what_is_in_flight(method):
+    """Who posts and goes away does not stop the handler; the signal does."""
+    with Cluster('app:%s("/long", function() moonshine.sleep(100) end)'
+                 % method.lower(), size=2) as cluster:
+        cluster.wait_serving()
+        with Client(cluster.address) as client:
+            client.send(build(method, "/long"))
+            eventually(lambda: "/long" in command(
+                "status", "--requests", "--run-dir", cluster.run_dir,
+                "--nodes", "node-1,node-2").stdout, "it is in flight")
+            cluster.process.send_signal(signal.SIGINT)
+            eventually(lambda: "finishing" in cluster.said(), "it ends")
+            assert cluster.process.poll() is None
+            cluster.process.send_signal(signal.SIGINT)
+            assert cluster.process.wait(20) == 0, cluster.said()
+            assert client.read_rest() == b""
+
+
+def test_no_folder_can_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    write_app(tmp_path / "app", APP)
+    done = command("cluster", tmp_path / "app", "--run-dir", tmp_path / "file")
+    assert done.returncode == 1
+    assert done.stderr == (f"moonshine cluster: cannot make {tmp_path}/file/"
+                           "node-cluster: Not a directory\n")
+
+
+def test_a_folder_too_deep_for_sockets(tmp_path):
+    write_app(tmp_path / "app", APP)
+    deep = tmp_path / ("d" * 100)
+    done = command("cluster", tmp_path / "app", "--run-dir", deep)
+    assert done.returncode == 1
+    assert "--run-dir takes a shorter" in done.stderr
+
+
 def test_its_death_ends_the_children():
     with Cluster(size=2) as cluster:
         cluster.wait_serving()
@@ -195,6 +231,45 @@ def test_no_nginx():
 def test_wrong_use(args, words, tmp_path):
     done = command("cluster", tmp_path, *args)
     assert done.returncode == 2 and words in done.stderr
+
+
+def test_killed_before_a_child_asks_to_be_told(tmp_path):
+    """Its parent is gone before prctl: nothing will tell the child."""
+    write_app(tmp_path / "app", APP)
+    home = str(tmp_path).encode()
+
+    def ours():
+        """Of the command and its children, not of strace."""
+        found = []
+        for pid, parent, _, state in processes():
+            try:
+                line = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+            except OSError:
+                continue
+            if state != "Z" and line.startswith(BINARY.encode()) and \
+                    home in line:
+                found.append((pid, parent))
+        return found
+
+    with subprocess.Popen(
+            ["strace", "-f", "-qq", "-o", tmp_path / "trace",
+             "-e", "trace=prctl", "-e", "inject=prctl:delay_enter=1000000",
+             BINARY, "cluster", tmp_path / "app", "--size", "1",
+             "--listen", "127.0.0.1:%d" % free_port(),
+             "--run-dir", tmp_path / "run", "--state-dir", tmp_path / "state"],
+            env=environment(), stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as strace:
+        def parent_of_one():
+            pids = {pid for pid, _ in ours()}
+            return next((parent for _, parent in ours() if parent in pids), None)
+
+        try:
+            os.kill(eventually(parent_of_one, "a child"), signal.SIGKILL)
+            eventually(lambda: not ours(), "all have ended")
+        finally:
+            for pid, _ in ours():
+                os.kill(pid, signal.SIGKILL)
+            strace.wait(20)
 
 
 def test_the_table_stays_current_on_a_terminal():

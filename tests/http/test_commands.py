@@ -2,14 +2,18 @@
 
 import json
 import os
+import pathlib
 import re
+import shutil
 import signal
 import subprocess
+import tempfile
 
 import pytest
 
-from support.node import (BINARY, command, eventually, free_port,
-                          write_app)
+from support.admin import Admin
+from support.node import (BINARY, command, environment, eventually,
+                          free_port, write_app)
 
 APP = '''
 app:get("/", function() return "hello" end)
@@ -228,6 +232,50 @@ def test_requests_in_flight_are_listed(start):
             node.command("status", "--requests")), "the request is listed")
     assert done.returncode == 0
     client.close()
+
+
+def test_requests_of_a_worker_that_does_not_answer(start):
+    node = start('app:get("/", function() return "ok" end)', workers=2)
+    stopped = Admin(node).workers()[0]["pid"]
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        shown = node.command("status", "--requests").stdout
+        assert "the worker does not answer: it is busy or hangs" in shown
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    eventually(lambda: "does not answer" not in
+               node.command("status", "--requests").stdout, "it answers")
+
+
+ELSEWHERE = "this machine has no such address"
+
+
+@pytest.mark.parametrize("listen, user, said", [
+    ("192.0.2.1:8080", None, ELSEWHERE),
+    ("[2001:db8::1]:8080", None, ELSEWHERE),
+    ("unix:{home}/none/a.sock", None, "its directory does not exist"),
+    ("unix:{home}/file/a.sock", None, "Not a directory"),
+    pytest.param("unix:{home}/a.sock", "nobody",
+                 "no permission to create the socket",
+                 marks=pytest.mark.skipif(os.getuid() != 0, reason="not root")),
+])
+def test_where_it_cannot_listen(listen, user, said):
+    with tempfile.TemporaryDirectory(prefix="moon-") as home:
+        os.chmod(home, 0o755)  # the parents of tmp_path are ours alone
+        run_dir = pathlib.Path(home, "run")
+        run_dir.mkdir()
+        if user:
+            shutil.chown(run_dir, user)
+        pathlib.Path(home, "file").write_text("")
+        where = listen.format(home=home)
+        done = subprocess.run(
+            [BINARY, "run", write_app(f"{home}/app", APP), "--listen", where,
+             "--run-dir", run_dir, "--state-dir", run_dir],
+            env=environment({"MOONSHINE_USER": user} if user else None),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, user=user,
+            stderr=subprocess.STDOUT, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert f"cannot listen on {where}: {said}" in done.stdout, done.stdout
 
 
 def test_stop_returns_when_the_node_is_gone(start):

@@ -434,10 +434,11 @@ def test_example_of_a_crowd():
 
 
 def test_coverage_by_hand(shell, tmp_path):
-    shell.words["build/coverage"] = str(tmp_path / "coverage")
+    shell.words["build/lua-lines"] = str(tmp_path / "lines")
     shell.env.update(MOONSHINE_BIN=BINARY, PYTHONDONTWRITEBYTECODE="1",
                      PYTEST_ADDOPTS="-p no:cacheprovider")
-    said = shell.run(block("tests/README.md", "sh", "mkdir -p build/coverage"))
+    said = shell.run(block("tests/README.md", "sh",
+                           "mkdir -p build/lua-lines"))
     assert re.search(r"^moonshine/tasks.lua +\d+ +\d+ +[\d.]+%", said, re.M)
     assert re.search(r"^total +\d{4} +\d{4} +[\d.]+%$", said, re.M)
     assert "file " in said and "\n  " in said.split("total")[1]

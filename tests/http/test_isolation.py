@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+from support.admin import Admin
 from support.client import Client
 from support.node import eventually
 
@@ -302,6 +303,33 @@ def survives(node, target, workers):
                set(node.children()) != before, "a new worker")
     for _ in range(20):
         assert node.get("/ok").text == "ok"
+
+
+def test_a_full_vm_is_replaced(start):
+    """What the application keeps fills it up; the code starts anew."""
+    node = start("""
+        local kept = {}
+        app:get("/keep", function()
+            kept[#kept + 1] = ("x"):rep(2^18) .. #kept
+            return tostring(#kept)
+        end)
+        app:get("/ok", function() return "ok" end)""",
+        settings={"memory_limit": "32m"})
+    worker = node.children()[0]
+    answers = []
+
+    def begins_anew():
+        answers.append(node.get("/keep"))
+        assert answers[-1].status in (200, 503)
+        return len(answers) > 1 and answers[-1].text == "1"
+
+    eventually(begins_anew, "it is replaced", 60)
+    assert max(int(a.text) for a in answers if a.status == 200) > 60
+    node.wait_log(r"the VM of generation 1 is full \(\d+ of \d+ bytes")
+    node.wait_log("replaced the full VM of generation 1")
+    assert node.get("/ok").text == "ok"
+    assert node.children() == [worker]
+    assert Admin(node).workers()[0]["generation"] == 1
 
 
 def test_segfault_takes_one_worker(start):

@@ -163,7 +163,7 @@ def limited():
     """No file may have more than 600 bytes, as if the disk were full."""
     import signal
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600, resource.RLIM_INFINITY))
 
 
 @pytest.mark.parametrize("exists", [False, True])

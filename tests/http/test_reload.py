@@ -179,6 +179,37 @@ def test_worker_killed_before_it_voted_abstains(start):
     assert answers(node) == {"new"}
 
 
+def test_worker_that_does_not_answer_keeps_all_on_the_old_code(start):
+    node = start(SAY % "one", workers=2, settings={"load_timeout": "3s"})
+    admin = Admin(node)
+    stopped = admin.workers()[1]["pid"]
+    node.rewrite(SAY % "two")
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        assert admin.reload() == (False, "not loaded in time by worker 2")
+        assert answers(node) == {"one"}
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    # What it was asked for then it drops now; the next one is a new matter.
+    ok, text = admin.reload()
+    assert ok and text.endswith("live on 2 workers (1 route)"), text
+    assert answers(node) == {"two"}
+    assert stopped in [w["pid"] for w in admin.workers()]
+
+
+def test_whoever_asked_may_leave(start):
+    node = start(SAY % "one")
+    admin = Admin(node)
+    node.rewrite("app:on_start(function() moonshine.sleep('500ms') end) " +
+                 SAY % "two")
+    with Client(admin.address) as client:
+        client.send(b"POST /-/reload HTTP/1.1\r\nHost: a\r\n\r\n")
+        node.wait_log("reload asked for on the admin endpoint")
+    node.wait_log("generation 2 live on 1 worker")
+    assert answers(node) == {"two"}
+    assert admin.reload()[0]
+
+
 def test_worker_that_cannot_catch_up_is_replaced_alone(start, tmp_path):
     """Its drain must not stop the others from accepting."""
     mark = tmp_path / "mark"
@@ -279,18 +310,25 @@ def test_second_signal_queues_one_more(start):
 
 
 def test_request_in_flight_finishes_on_its_code(start):
-    node = start('app:get("/slow", function() moonshine.sleep("700ms") '
-                 'return "old" end) ' + SAY % "old")
+    gate = """
+        local gate = moonshine.shared("gate")
+        app:get("/open", function() gate:set("open", true) return "" end) """
+    node = start(gate + """
+        app:get("/slow", function()
+            while not gate:get("open") do moonshine.sleep("10ms") end
+            return "old"
+        end) """ + SAY % "old", settings={"shared": "gate=1m"})
     client = node.connect()
     client.send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
     admin = Admin(node)
     eventually(lambda: any(r["path"] == "/slow" for r in admin.requests()),
                "it runs")
-    node.rewrite('app:get("/slow", function() return "new" end) '
+    node.rewrite(gate + 'app:get("/slow", function() return "new" end) '
                  + SAY % "new")
     assert admin.reload()[0]
     assert node.get("/").text == "new"
     assert admin.workers()[0]["generations_live"] == 2
+    assert node.get("/open").status == 200
     assert client.read_response().text == "old"
     assert client.get("/slow").text == "new"
     eventually(lambda: admin.workers()[0]["generations_live"] == 1,

@@ -6,13 +6,14 @@ import pwd
 import re
 import signal
 import socket
+import struct
 import tempfile
 import time
 
 import pytest
 
 from support.admin import Admin
-from support.client import Client
+from support.client import Client, Closed
 from support.load import Load
 from support.node import command, eventually, free_port, write_app
 
@@ -48,6 +49,67 @@ def test_crash_in_a_handler_takes_one_worker_only(start):
     after = {w["pid"] for w in admin.wait_serving(3)}
     assert len(before & after) == 2
     assert node.get("/").text == "ok"
+
+
+NONSENSE = """
+    local ffi = require "ffi"
+    ffi.cdef "int getsockopt(int, int, int, void *, unsigned *);"
+    ffi.cdef "long send(int, const void *, size_t, int);"
+    app:get("/send", function(c)
+        local kind, size, sent = ffi.new("int[1]"), ffi.new("unsigned[1]", 4), 0
+        local text = moonshine.decode.hex(c:query("bytes"))
+        for fd = 3, 200 do
+            size[0] = 4
+            -- SOL_SOCKET, SO_TYPE: SOCK_SEQPACKET
+            if ffi.C.getsockopt(fd, 1, 3, kind, size) == 0 and kind[0] == 5 then
+                ffi.C.send(fd, text, #text, 0)
+                sent = sent + 1
+            end
+        end
+        return tostring(sent)
+    end) """
+
+
+READY, PREPARED, FAILED, COMMITTED, TEXT = 9, 10, 11, 12, 14
+KILLED = r"worker \d is killed: it sent what is no message"
+
+
+def packet(kind, magic=0x6d6f6f63, text=b"", length=None, number=1 << 60):
+    return struct.pack("=4I2Q", magic, kind, 0,
+                       len(text) if length is None else length,
+                       number, number) + text
+
+
+@pytest.mark.parametrize("bytes_, said", [
+    (packet(999), r"message 999 of worker \d makes no sense"),
+    (packet(READY, magic=1), KILLED),
+    (b"short", KILLED),
+    (packet(READY, text=b"less", length=5000), KILLED),
+    # Votes on what nobody asked.
+    (packet(PREPARED), None),
+    (packet(FAILED, text=b"no"), None),
+    (packet(COMMITTED), None),
+    (packet(TEXT, text=b"no\tnonsense\n"), None),
+], ids=["kind", "magic", "short", "length", "prepared", "failed", "committed",
+        "text"])
+def test_what_a_worker_sends_is_not_believed(start, bytes_, said):
+    """Foreign code runs in it, and may write on any descriptor."""
+    node = start(SAY + NONSENSE, workers=2)
+    try:
+        assert node.get("/send?bytes=" + bytes_.hex()).text == "1"
+    except Closed:
+        assert said is not None  # it may cost the worker
+    if said:
+        node.wait_log(said)
+    admin = Admin(node)
+    if said == KILLED:
+        eventually(lambda: admin.status()["worker_restarts"] == 1, "replaced")
+    admin.wait_serving(2)
+    assert node.get("/").text == "ok"
+    node.rewrite('app:get("/", function() return "new" end)')
+    assert admin.reload() == (True, "generation 2 live on 2 workers (1 route)")
+    assert {node.get("/").text for _ in range(12)} == {"new"}
+    assert {w["generation"] for w in admin.workers()} == {2}
 
 
 def test_all_workers_killed_at_once(start):

@@ -21,6 +21,11 @@ APP = """
         rate = 1, per = "1h", burst = 3, name = "tight", key = "all" }
     app:get("/", function() return "ok" end)
     app:get("/slow", function() moonshine.sleep("700ms") return "slow" end)
+    app:get("/held", function()
+        while not dict:get("open") do moonshine.sleep("10ms") end
+        return "held"
+    end)
+    app:get("/open", function() dict:set("open", true) return "" end)
     app:post("/count", function(c)
         hits:inc()
         dict:incr("bodies", 1, 0)
@@ -161,12 +166,14 @@ def test_requests_in_flight_finish_and_idle_ones_move(start, tmp_path):
     node = boot(start, tmp_path)
     idle, busy = node.connect(), node.connect()
     assert idle.get("/").status == 200
-    busy.send(build("GET", "/slow"))
+    busy.send(build("GET", "/held"))
     eventually(lambda: Admin(node).requests(), "it runs")
     node.signal(signal.SIGUSR2)
     node.wait_log("serves now")
+    eventually(lambda: Admin(node).status()["upgrade"], "the old one drains")
+    assert node.get("/open").status == 200
     answer = busy.read_response()
-    assert answer.status == 200 and answer.text == "slow"
+    assert answer.status == 200 and answer.text == "held"
     assert answer.header("Connection") == "close" and busy.closed()
     answer = idle.get("/")
     assert answer.status == 200 and answer.header("Connection") == "close"

@@ -1,7 +1,9 @@
 """Files in forms: read, saved, bounded, and gone when nobody needs them."""
 
 import os
+import pathlib
 import signal
+import tempfile
 
 import pytest
 
@@ -87,6 +89,20 @@ def test_saved_files_are_what_was_sent(node, size):
     assert kept.read_bytes() == data
     assert kept.stat().st_mode & 0o777 == 0o666 & ~current_umask()
     assert not list(node.app.glob("*.part"))
+
+
+@pytest.mark.skipif(os.stat("/dev/shm").st_dev == os.stat("/tmp").st_dev,
+                    reason="/dev/shm is no file system of its own")
+@pytest.mark.parametrize("size", [60000, 5000000])
+def test_saved_on_another_file_system(node, size):
+    """The kernel copies no file between file systems of different kinds."""
+    data = os.urandom(size)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as there:
+        kept = pathlib.Path(there, "kept.bin")
+        answer = post_form(node, f"/save?to={kept}", ("file", data, "f.bin"))
+        assert answer.json() == {"ok": True}
+        assert kept.read_bytes() == data
+        assert list(kept.parent.iterdir()) == [kept]
 
 
 def current_umask():

@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import time
 
-from support.client import Client
+from support.client import DEADLINE, SLOW, Client
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = os.path.abspath(os.environ.get(  # commands run in other folders
@@ -27,13 +27,13 @@ SANITIZED = re.compile(
     r"WARNING: ThreadSanitizer|LeakSanitizer has encountered")
 # Variables of the caller that reach the processes under test.
 PASSED_ON = ("MOONSHINE_LUA", "MOONSHINE_JIT", "MOONSHINE_GC_STRESS",
-             "MOONSHINE_COVERAGE")
+             "MOONSHINE_COVERAGE", "MOONSHINE_VALGRIND", "VALGRIND_OPTS")
 PRELUDE = 'local moonshine = require "moonshine"; local app = moonshine.app();'
 
 
 def eventually(check, what="condition", seconds=20.0):
     """Polls until check() is true and returns its value."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * SLOW
     while True:
         value = check()
         if value:
@@ -90,7 +90,7 @@ def command(*args, env=None, seconds=60, cwd=None):
     return subprocess.run(
         [BINARY, *map(str, args)], env=environment(env), cwd=cwd,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, timeout=seconds, text=True, check=False)
+        stderr=subprocess.PIPE, timeout=seconds * SLOW, text=True, check=False)
 
 
 def processes():
@@ -167,7 +167,7 @@ class Node:
 
     # Requests
 
-    def connect(self, timeout=20.0):
+    def connect(self, timeout=DEADLINE):
         client = Client(self.address, timeout)
         self.clients.append(client)
         return client
@@ -254,7 +254,7 @@ class Node:
             if not self.ending:
                 self.signal(signal.SIGTERM)
         try:
-            code = self.process.wait(seconds)
+            code = self.process.wait(seconds * SLOW)
         except subprocess.TimeoutExpired:
             log = self.log()
             self.kill()

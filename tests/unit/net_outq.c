@@ -8,10 +8,13 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -242,6 +245,66 @@ static void test_file_shorter_than_promised(void **state)
     assert_int_equal(moon_outq_write(&w->q, &w->pool, w->here), MOON_ESYS);
 }
 
+/* A process with many mappings, which does nothing: its list of them is long,
+ * stays the same, and is a file that the kernel sends to nobody. */
+static pid_t make_mapped(void)
+{
+    pid_t parent = getpid(), pid = fork();
+    if (pid != 0)
+        return pid;
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() == parent) {
+        for (int i = 0; i < 2000; i++)
+            (void)mmap(NULL, 4096, i % 2 ? PROT_READ : PROT_NONE,
+                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        (void)raise(SIGSTOP);
+    }
+    _exit(0);
+}
+
+static void test_file_that_cannot_be_sent(void **state)
+{
+    struct world *w = *state;
+    static char expected[400000];
+    char path[64];
+    size_t len = 0;
+    int status;
+    pid_t pid = make_mapped();
+    assert_true(pid > 0);
+    assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
+    assert_true(WIFSTOPPED(status));
+    (void)snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    for (ssize_t n = 1; n > 0 && len < sizeof(expected); len += (size_t)n) {
+        n = pread(fd, expected + len, sizeof(expected) - len, (off_t)len);
+        assert_true(n >= 0);
+    }
+    assert_true(len > 100000 && len < sizeof(expected));
+    add(w, "head", 4);
+    assert_int_equal(moon_outq_add_file(&w->q, &w->pool, fd, 7, len - 7),
+                     MOON_OK);
+    add(w, "tail", 4);
+    drain(w);
+    assert_int_equal(w->got.len, len - 7 + 8);
+    assert_memory_equal(w->got.ptr, "head", 4);
+    assert_memory_equal(w->got.ptr + 4, expected + 7, len - 7);
+    assert_memory_equal(w->got.ptr + 4 + len - 7, "tail", 4);
+    /* One that ends early is noticed on this way, too. */
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(moon_outq_add_file(&w->q, &w->pool, fd, 0, len + 1),
+                     MOON_OK);
+    enum moon_err err;
+    while ((err = moon_outq_write(&w->q, &w->pool, w->here)) == MOON_EAGAIN ||
+           err == MOON_OK)
+        while (take(w))
+            continue;
+    assert_int_equal(err, MOON_ESYS);
+    (void)kill(pid, SIGKILL);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+}
+
 static void test_peer_gone(void **state)
 {
     struct world *w = *state;
@@ -278,6 +341,7 @@ int main(void)
         T(test_through_behind_a_file),
         T(test_through_to_nobody),
         T(test_file_shorter_than_promised),
+        T(test_file_that_cannot_be_sent),
         T(test_peer_gone),
         T(test_open_and_commit),
     };

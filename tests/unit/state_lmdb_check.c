@@ -367,6 +367,68 @@ static void short_files_fail_or_work(void **state)
     free(good.bytes);
 }
 
+/* Where the fields of a meta page are, from its beginning. */
+enum {
+    META_VERSION = 20,
+    FREE_PAD = 40,
+    FREE_FLAGS = 44,
+    MAIN_FLAGS = 92,
+    MAIN_DEPTH = 94,
+    MAIN_ENTRIES = 120,
+    MAIN_ROOT = 128,
+    LAST_PAGE = 136,
+};
+
+struct wrong {
+    size_t offset;
+    uint32_t value;
+    bool second_only; /* of the two meta pages */
+    const char *whyz;
+};
+
+static void what_is_wrong_is_told(void **state)
+{
+    static const struct wrong wrong[] = {
+        {0, 0, true, "not a file of LMDB"},
+        {META_VERSION, 7, false, "of version 7 of LMDB's format"},
+        {FREE_PAD, 1000, false, "with pages of 1000 bytes"},
+        {FREE_PAD, 65536, false, "with pages of 65536 bytes"},
+        {FREE_PAD, 8192, true, "with pages of two sizes"},
+        {FREE_FLAGS, 0, false, "of a kind that is not used here"},
+        {MAIN_FLAGS, 4, false, "of a kind that is not used here"},
+        {MAIN_DEPTH, 0, false, "a tree without levels"},
+        {MAIN_DEPTH, 9, false, "page "},
+        {MAIN_ENTRIES, 77, false, " entries where 77 should be"},
+        {MAIN_ROOT, 1u << 30, false, "page 1073741824 of "},
+        {LAST_PAGE, 1u << 30, false, "ends long before page 1073741824"},
+        {LAST_PAGE, 0, false, "ends long before page 0"},
+    };
+    (void)state;
+    char why[MOON_LMDB_CHECK_WHY];
+    size_t entries;
+    fill(9, 30, 40, 20000);
+    struct file good = read_file();
+    struct file bad = {.bytes = malloc(good.len), .len = good.len};
+    assert_non_null(bad.bytes);
+    for (size_t i = 0; i < MOON_COUNT(wrong); i++) {
+        const struct wrong *w = &wrong[i];
+        memcpy(bad.bytes, good.bytes, good.len);
+        for (size_t page = w->second_only; page < 2; page++) {
+            if (w->offset == 0) /* all of it */
+                memset(bad.bytes + page * PAGE, 0, PAGE);
+            size_t size =
+                w->offset == MAIN_DEPTH || w->offset == MAIN_FLAGS ? 2 : 4;
+            memcpy(bad.bytes + page * PAGE + w->offset, &w->value, size);
+        }
+        write_file(&bad, bad.len);
+        assert_int_equal(check(&entries, why), MOON_EPROTO);
+        if (strstr(why, w->whyz) == NULL)
+            fail_msg("%s instead of %s", why, w->whyz);
+    }
+    free(good.bytes);
+    free(bad.bytes);
+}
+
 /* After a power failure: the file as it should be, but for some pages that are
  * still what they were before. */
 static void half_written_files_fail_or_work(void **state)
@@ -412,6 +474,7 @@ int main(void)
         CHECK_TEST(transactions_are_where_they_belong),
         CHECK_TEST(free_lists_are_in_order),
         CHECK_TEST(short_files_fail_or_work),
+        CHECK_TEST(what_is_wrong_is_told),
         CHECK_TEST(half_written_files_fail_or_work),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
