@@ -98,7 +98,7 @@
     X(COUNT, max_connections, "max_connections", "auto", "1..100000000|auto",  \
       0)                                                                       \
     X(COUNT, max_connections_per_ip, "max_connections_per_ip", "none",         \
-      "1..100000000|none", MOON_CONFIG_LATER)                                  \
+      "1..100000000|none", 0)                                                  \
     X(COUNT, keepalive_requests, "keepalive_requests", "none",                 \
       "1..4000000000|none", 0)                                                 \
     X(COUNT, max_tasks, "max_tasks", "1000", "1..1000000", 0)                  \

@@ -439,5 +439,6 @@ void moon_conn_linger_read(struct moon_conn *conn)
     if (conn->eof || conn->broken || (int32_t)(now - conn->linger_until) >= 0)
         moon_conn_close(conn);
     else if (got > 0)
-        moon_conn_set_wait(conn, MOON_WAIT_LINGER, MOON_LINGER_IDLE_MS);
+        moon_conn_set_wait(conn, MOON_WAIT_LINGER,
+                           conn->away ? MOON_AWAY_MS : MOON_LINGER_IDLE_MS);
 }

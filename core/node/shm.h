@@ -40,8 +40,11 @@ enum moon_node_state {
     X(timeouts, "requests that ran out of time")                       \
     X(resets, "connections reset by the client")                       \
     X(accept_pauses, "pauses in accepting for lack of descriptors")    \
-    X(shed, "idle connections closed for lack of files")               \
+    X(shed, "idle connections closed to make room")                    \
     X(connection_limits, "times that max_connections was reached")     \
+    X(connection_refusals, "connections refused at max_connections")   \
+    X(client_connection_refusals,                                      \
+      "connections refused at max_connections_per_ip")                 \
     X(received_bytes, "bytes read from clients")                       \
     X(sent_bytes, "bytes written to clients")                          \
     X(status_1xx, "responses 1xx")                                     \

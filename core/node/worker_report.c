@@ -28,6 +28,8 @@ void moon_worker_publish(struct moon_worker *worker)
     count(worker, MOON_COUNTER_accept_pauses, s->accept_pauses);
     count(worker, MOON_COUNTER_shed, s->shed);
     count(worker, MOON_COUNTER_connection_limits, s->full);
+    count(worker, MOON_COUNTER_connection_refusals, s->refused);
+    count(worker, MOON_COUNTER_client_connection_refusals, s->refused_per_ip);
     count(worker, MOON_COUNTER_received_bytes, s->bytes_in);
     count(worker, MOON_COUNTER_sent_bytes, s->bytes_out);
     count(worker, MOON_COUNTER_slow_slices,
