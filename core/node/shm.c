@@ -101,6 +101,7 @@ void moon_shm_reset_slot(struct moon_worker_slot *slot)
     moon_shm_set(&slot->vm_used_bytes, 0);
     moon_shm_set(&slot->vm_limit_bytes, 0);
     moon_shm_set(&slot->lag_us, 0);
+    moon_shm_set32(&slot->overloaded, 0);
     atomic_store(&slot->pid, 0);
     atomic_store(&slot->tid, 0);
 }

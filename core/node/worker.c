@@ -64,6 +64,9 @@ static void use_config(struct moon_worker *worker)
     struct moon_server_config server;
     moon_app_server_config(config, &server);
     moon_server_configure(worker->server, &server);
+    moon_app_handler_set_shed_lag(
+        worker->handler,
+        config->shed_lag_ms == MOON_CONFIG_NONE ? 0 : config->shed_lag_ms);
     (void)moon_layers_apply_log(config, worker->o->release->dirz,
                                 worker->o->dev, NULL);
 }
