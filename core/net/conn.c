@@ -89,8 +89,11 @@ static void update_wait(struct moon_conn *conn)
         wait = MOON_WAIT_BODY;
         ms = config->body_timeout_ms;
     }
-    if (conn->wait != wait)
-        moon_conn_set_wait(conn, wait, ms);
+    if (conn->wait == wait)
+        return;
+    moon_conn_set_wait(conn, wait, ms);
+    if (MOON_UNLIKELY(wait == MOON_WAIT_BODY))
+        conn->cur->body_due_ms = uv_now(conn->server->loop) + ms;
 }
 
 void moon_conn_linger(struct moon_conn *conn)
@@ -290,6 +293,9 @@ void moon_conn_on_timer(struct moon_conn *conn)
         moon_conn_settle(conn);
         return;
     }
+    /* What the kernel holds of an answer that nobody takes goes, too; else it
+     * would stay for as long as the client likes. */
+    conn->reset |= wait == MOON_WAIT_WRITE;
     moon_conn_close(conn);
 }
 

@@ -30,6 +30,7 @@ enum {
     MOON_LINGER_MS = 10000,          /* lingering close: in all ... */
     MOON_LINGER_IDLE_MS = 2000,      /* ... and with nothing coming */
     MOON_AWAY_MS = 1000,             /* both, of one that may not connect */
+    MOON_BODY_RATE = 500,            /* bytes a second, of a buffered body */
     MOON_EXCHANGE_ARENA = 2048,
     MOON_EXCHANGE_POOL = 64,
     MOON_INBUF_POOL = 64,
@@ -64,6 +65,7 @@ struct moon_netx {
     size_t read_at;           /* of x.body.memory: handed out so far */
     struct moon_spool *spool; /* the body goes to a file; owned, or NULL */
     uint64_t memory_counted;  /* of the server's body memory */
+    uint64_t body_due_ms;     /* deadline of its body; uv_now */
     uint16_t refuse;          /* status, when the body sink gave up */
     uint8_t holds;            /* enum moon_hold */
     bool announced;           /* on_head was called: on_end is owed */
