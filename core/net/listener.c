@@ -12,7 +12,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { SHARE_PAUSE_MS = 2, NO_FILES_PAUSE_MS = 10, LOG_EVERY_MS = 1000 };
+enum {
+    SHARE_PAUSE_MS = 2,
+    NO_FILES_PAUSE_MS = 10,
+    LOG_EVERY_MS = 1000,
+    UNSENT_BYTES = 128 * 1024, /* in the kernel, beyond what is on its way */
+};
 
 static void on_connect(uv_poll_t *handle, int status, int events);
 
@@ -162,6 +167,17 @@ static void on_closed(uv_handle_t *handle)
     moon_server_one_less(server);
 }
 
+/* Accepted sockets inherit them (and not from a unix socket, which has no such
+ * options). By itself the kernel takes megabytes for a client that reads
+ * nothing, and has none left for others after a thousand of these. */
+static void set_options(int fd)
+{
+    int on = 1, unsent_bytes = UNSENT_BYTES;
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent_bytes,
+                     sizeof(unsent_bytes));
+}
+
 enum moon_err moon_server_listen(struct moon_server *server, int fd,
                                  bool proxy_protocol)
 {
@@ -173,10 +189,7 @@ enum moon_err moon_server_listen(struct moon_server *server, int fd,
         free(l);
         return moon_err_from_errno(-error);
     }
-    /* Accepted sockets inherit it (and not from a unix socket, which has no
-     * such option). */
-    int on = 1;
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    set_options(fd);
     server->open_handles++;
     l->server = server;
     l->fd = fd;

@@ -245,3 +245,30 @@ def test_a_flood_of_fields_is_refused(patient):
             client.send(build("GET", "/hello", many))
         assert client.read_response().status == 431
         assert client.closed()
+
+
+def test_the_kernel_holds_little_for_who_does_not_read(patient):
+    """By itself it would take megabytes for each."""
+    def queued(client):
+        here = f":{client.sock.getsockname()[1]:04X}"
+        with open("/proc/net/tcp", encoding="ascii") as table:
+            for line in table:
+                _, _, remote, state, queues = line.split()[:5]
+                if remote.endswith(here) and state == "01":
+                    return int(queues.partition(":")[0], 16)
+        return 0
+
+    with Client(patient.address) as client:
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        client.send(build("GET", "/big"))
+        last = 0
+
+        def is_full():
+            nonlocal last
+            before, last = last, queued(client)
+            for _ in range(20):
+                assert patient.get("/hello").text == "hello"
+            return last > 0 and last == before
+
+        eventually(is_full, "it takes no more")
+        assert last <= 512 * 1024
