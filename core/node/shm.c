@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #define SHM_MAGIC 0x31304d48534e4f4dull /* "MONSHM01" */
-#define SHM_VERSION 9u
+#define SHM_VERSION 10u
 
 static size_t shm_size(uint32_t slots)
 {
