@@ -248,20 +248,6 @@ void moon_config_print(const struct moon_config *config, uint32_t index,
     }
 }
 
-uint32_t moon_config_later_keys(const struct moon_config *config,
-                                struct moon_buf *out)
-{
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < MOON_CONFIG_KEYS; i++) {
-        if ((moon_config_infos[i].flags & MOON_CONFIG_LATER) == 0 ||
-            config->levels[i] == MOON_CONFIG_DEFAULT)
-            continue;
-        moon_buf_addz(out, count++ > 0 ? ", " : "");
-        moon_buf_addz(out, moon_config_infos[i].keyz);
-    }
-    return count;
-}
-
 uint32_t moon_config_restart_keys(const struct moon_config *before,
                                   const struct moon_config *after,
                                   struct moon_buf *out)

@@ -98,12 +98,11 @@
     X(COUNT, max_connections, "max_connections", "auto", "1..100000000|auto",  \
       0)                                                                       \
     X(COUNT, max_connections_per_ip, "max_connections_per_ip", "none",         \
-      "1..100000000|none", MOON_CONFIG_LATER)                                  \
+      "1..100000000|none", 0)                                                  \
     X(COUNT, keepalive_requests, "keepalive_requests", "none",                 \
       "1..4000000000|none", 0)                                                 \
     X(COUNT, max_tasks, "max_tasks", "1000", "1..1000000", 0)                  \
-    X(DURATION, shed_lag_ms, "shed_lag", "500ms", "10ms..1h|none",             \
-      MOON_CONFIG_LATER)                                                       \
+    X(DURATION, shed_lag_ms, "shed_lag", "500ms", "10ms..1h|none", 0)          \
     X(STRING, upload_dirz, "upload.dir", "", "", 0)                            \
     X(COUNT, upload_max_files, "upload.max_files", "20", "0..10000", 0)        \
     X(SIZE, upload_max_file_bytes, "upload.max_file", "none", "1..1t|none", 0) \
@@ -137,7 +136,6 @@
 enum {
     MOON_CONFIG_RESTART = 1, /* a reload cannot change it */
     MOON_CONFIG_SECRET = 2,  /* never printed */
-    MOON_CONFIG_LATER = 4,   /* checked and kept, but nothing uses it yet */
 };
 
 /* Values of the CHOICE keys, in the order of `allowed`. log.level and
@@ -253,11 +251,6 @@ MOON_MUST_CHECK enum moon_err moon_config_parse(struct moon_str bytes,
 uint32_t moon_config_restart_keys(const struct moon_config *before,
                                   const struct moon_config *after,
                                   struct moon_buf *out);
-
-/* Names of the keys that somebody set although this version does nothing with
- * them, comma-separated, into `out`; how many. */
-uint32_t moon_config_later_keys(const struct moon_config *config,
-                                struct moon_buf *out);
 
 /* One value as text that moon_config_set takes; with `masked` set, secrets and
  * passwords in URLs are "***". `index` is a MOON_CONFIG_KEY_... */

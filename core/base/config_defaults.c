@@ -56,6 +56,13 @@ static void fill_numbers(struct moon_config *config)
             MOON_CONFIG_DEFAULT &&
         config->request_memory_bytes > config->memory_limit_bytes / 2)
         config->request_memory_bytes = config->memory_limit_bytes / 2;
+    /* With what Lua may have this leaves a quarter of it to the processes. */
+    if (config->levels[MOON_CONFIG_KEY_body_memory_bytes] ==
+        MOON_CONFIG_DEFAULT) {
+        uint64_t share = moon_machine_memory() / (8u * config->workers);
+        if (share < config->body_memory_bytes)
+            config->body_memory_bytes = share < MIB ? MIB : share;
+    }
     if (config->max_connections == 0) {
         struct rlimit files = {.rlim_cur = 1024};
         (void)getrlimit(RLIMIT_NOFILE, &files);

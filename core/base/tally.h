@@ -12,6 +12,7 @@ enum moon_tally {
     MOON_TALLY_SESSION_STORE_ERRORS, /* operations that a store failed */
     MOON_TALLY_QUARANTINE_REFUSALS,  /* by routes that are shut off */
     MOON_TALLY_REDIS_CONNECTS,       /* attempts, whatever came of them */
+    MOON_TALLY_OVERLOAD_REFUSALS,    /* of requests, by shed_lag */
     MOON_TALLIES
 };
 

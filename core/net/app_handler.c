@@ -1,6 +1,8 @@
 #include "net/app_handler.h"
 
+#include "base/clock.h"
 #include "base/log.h"
+#include "base/tally.h"
 #include "net/auto_answer.h"
 #include "net/broken.h"
 #include "net/route_tally.h"
@@ -15,6 +17,7 @@ struct moon_app_handler {
     struct moon_app_handler_options options;
     struct moon_generation *current;
     struct moon_broken broken; /* --dev: why the code on disk does not load */
+    struct moon_overload overload;
 };
 
 /* A hook wants to answer in Lua: its chain runs as a route's would. */
@@ -96,6 +99,21 @@ static enum moon_err find_route(struct moon_exchange *x)
     return MOON_OK;
 }
 
+/* Not even an app:on(503) in Lua is asked: that is what there is no time for.
+ * True: refused, and answered. */
+static MOON_COLD bool refuse_by_overload(const struct moon_app_handler *handler,
+                                         struct moon_exchange *x)
+{
+    if (!moon_overload_refuses(&handler->overload, moon_clock_ns()))
+        return false;
+    moon_tally_add(MOON_TALLY_OVERLOAD_REFUSALS, 1);
+    if (moon_response_add_static(&x->res, &x->arena, MOON_STR("Retry-After"),
+                                 MOON_STR("1")) != MOON_OK)
+        moon_log(MOON_LOG_WARN, "no memory for the headers of an error");
+    moon_auto_error_in_c(x, 503, "The server is overloaded.");
+    return true;
+}
+
 /* Answers in C, or says false: Lua must. */
 static bool answer_early(struct moon_app_handler *handler,
                          struct moon_exchange *x, enum moon_err found)
@@ -121,6 +139,8 @@ static bool answer_early(struct moon_app_handler *handler,
         return moon_auto_no_route(x);
     }
     x->route = &x->app_table->routes[x->match.route];
+    if (MOON_UNLIKELY(handler->overload.on) && refuse_by_overload(handler, x))
+        return true;
     if (x->route->chain == MOON_NO_CHAIN && x->route->dir_fd >= 0)
         return moon_auto_static(x);
     if (x->req.method == MOON_METHOD_OPTIONS && moon_stages_preflight(x)) {
@@ -368,6 +388,23 @@ void moon_app_handler_set_broken(struct moon_app_handler *handler,
     moon_broken_set(&handler->broken, text, facts);
 }
 
+void moon_app_handler_set_shed_lag(struct moon_app_handler *handler,
+                                   uint64_t shed_lag_ms)
+{
+    handler->overload.threshold_ns = shed_lag_ms * 1000000u;
+}
+
+bool moon_app_handler_beat(struct moon_app_handler *handler, uint64_t lag_ns,
+                           uint64_t due_ns)
+{
+    return moon_overload_beat(&handler->overload, lag_ns, due_ns);
+}
+
+bool moon_app_handler_is_overloaded(const struct moon_app_handler *handler)
+{
+    return handler->overload.on;
+}
+
 static uint32_t clamp32(uint64_t value)
 {
     return value > UINT32_MAX ? UINT32_MAX : (uint32_t)value;
@@ -388,6 +425,7 @@ void moon_app_server_config(const struct moon_config *config,
         .body_buffer_bytes = config->body_buffer_bytes,
         .body_memory_bytes = config->body_memory_bytes,
         .max_connections = config->max_connections,
+        .max_connections_per_ip = config->max_connections_per_ip,
         .keepalive_requests = config->keepalive_requests,
         .temp_dirz = config->temp_dirz,
         .trusted_proxies = &config->trusted_proxies,

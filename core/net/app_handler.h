@@ -8,6 +8,7 @@
 #define MOON_NET_APP_HANDLER_H
 
 #include "net/generation.h"
+#include "net/overload.h"
 #include "net/server.h"
 
 struct moon_app_handler;
@@ -36,6 +37,14 @@ void moon_app_handler_set_generation(struct moon_app_handler *handler,
  * set to empty. */
 void moon_app_handler_set_broken(struct moon_app_handler *handler,
                                  struct moon_str text, struct moon_str facts);
+
+/* At which lag requests are refused; 0: at none. */
+void moon_app_handler_set_shed_lag(struct moon_app_handler *handler,
+                                   uint64_t shed_lag_ms);
+/* As moon_overload_beat, which see. */
+bool moon_app_handler_beat(struct moon_app_handler *handler, uint64_t lag_ns,
+                           uint64_t due_ns);
+bool moon_app_handler_is_overloaded(const struct moon_app_handler *handler);
 
 /* The server's settings out of a configuration. */
 void moon_app_server_config(const struct moon_config *config,

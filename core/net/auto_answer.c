@@ -16,21 +16,21 @@ static void send_body(struct moon_exchange *x, int status,
     (void)x->ops->respond(x, &body);
 }
 
-bool moon_auto_error(struct moon_exchange *x, int status, const char *detailz)
+static const struct moon_status_hook *hook_of(const struct moon_exchange *x,
+                                              int status)
 {
-    const struct moon_status_hook *hook =
-        x->app_table != NULL ? moon_app_hook(x->app_table, x->scope, status)
-                             : NULL;
-    if (hook != NULL && hook->chain != MOON_NO_CHAIN) {
-        x->chain = hook->chain;
-        x->auto_status = (uint16_t)status;
-        x->res.status = (uint16_t)status;
-        return false;
-    }
+    return x->app_table != NULL ? moon_app_hook(x->app_table, x->scope, status)
+                                : NULL;
+}
+
+void moon_auto_error_in_c(struct moon_exchange *x, int status,
+                          const char *detailz)
+{
+    const struct moon_status_hook *hook = hook_of(x, status);
     moon_response_drop_content(&x->res);
-    if (hook != NULL) {
+    if (hook != NULL && hook->chain == MOON_NO_CHAIN) {
         send_body(x, status, hook->body, hook->content_type);
-        return true;
+        return;
     }
     static _Thread_local struct moon_buf text; /* kept: these must be cheap */
     struct moon_str accept = MOON_STR_NONE;
@@ -43,6 +43,18 @@ bool moon_auto_error(struct moon_exchange *x, int status, const char *detailz)
     else
         send_body(x, status, moon_buf_str(&text), type);
     moon_buf_clear(&text);
+}
+
+bool moon_auto_error(struct moon_exchange *x, int status, const char *detailz)
+{
+    const struct moon_status_hook *hook = hook_of(x, status);
+    if (hook != NULL && hook->chain != MOON_NO_CHAIN) {
+        x->chain = hook->chain;
+        x->auto_status = (uint16_t)status;
+        x->res.status = (uint16_t)status;
+        return false;
+    }
+    moon_auto_error_in_c(x, status, detailz);
     return true;
 }
 

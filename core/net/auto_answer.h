@@ -9,6 +9,10 @@
  * scope wants to answer it in Lua; the caller then runs that. */
 bool moon_auto_error(struct moon_exchange *x, int status, const char *detailz);
 
+/* The same, but what the scope would do in Lua is not asked for. */
+void moon_auto_error_in_c(struct moon_exchange *x, int status,
+                          const char *detailz);
+
 /* A path without a route for this method: 404, 405, OPTIONS, 308. False as
  * above. */
 bool moon_auto_no_route(struct moon_exchange *x);

@@ -89,19 +89,24 @@ static void update_wait(struct moon_conn *conn)
         wait = MOON_WAIT_BODY;
         ms = config->body_timeout_ms;
     }
-    if (conn->wait != wait)
-        moon_conn_set_wait(conn, wait, ms);
+    if (conn->wait == wait)
+        return;
+    moon_conn_set_wait(conn, wait, ms);
+    if (MOON_UNLIKELY(wait == MOON_WAIT_BODY))
+        conn->cur->body_due_ms = uv_now(conn->server->loop) + ms;
 }
 
-static void begin_linger(struct moon_conn *conn)
+void moon_conn_linger(struct moon_conn *conn)
 {
     uint64_t now = uv_now(conn->server->loop);
     conn->lingering = true;
-    conn->linger_until = (uint32_t)(now + MOON_LINGER_MS);
+    conn->linger_until =
+        (uint32_t)(now + (conn->away ? MOON_AWAY_MS : MOON_LINGER_MS));
     moon_inbuf_drop(conn->server, conn->in);
     conn->in = NULL;
     shutdown(conn->fd, SHUT_WR);
-    moon_conn_set_wait(conn, MOON_WAIT_LINGER, MOON_LINGER_IDLE_MS);
+    moon_conn_set_wait(conn, MOON_WAIT_LINGER,
+                       conn->away ? MOON_AWAY_MS : MOON_LINGER_IDLE_MS);
     set_poll(conn, UV_READABLE);
 }
 
@@ -113,7 +118,7 @@ static void finish(struct moon_conn *conn)
     bool unread = conn->needs_linger ||
                   (conn->in != NULL && conn->in->start < conn->in->end);
     if (unread && !conn->eof)
-        begin_linger(conn);
+        moon_conn_linger(conn);
     else
         moon_conn_close(conn);
 }
@@ -288,6 +293,9 @@ void moon_conn_on_timer(struct moon_conn *conn)
         moon_conn_settle(conn);
         return;
     }
+    /* What the kernel holds of an answer that nobody takes goes, too; else it
+     * would stay for as long as the client likes. */
+    conn->reset |= wait == MOON_WAIT_WRITE;
     moon_conn_close(conn);
 }
 
@@ -328,6 +336,8 @@ void moon_conn_open(const struct moon_listener *listener, int fd,
     server->conn_count++;
     server->open_handles++;
     server->stats.accepted++;
+    if (!conn->broken && !moon_admission_enter(conn))
+        return;
     moon_listener_share(server);
     moon_conn_settle(conn);
 }
@@ -370,6 +380,7 @@ void moon_conn_close(struct moon_conn *conn)
     if (conn->next != NULL)
         conn->next->prev = conn->prev;
     server->conn_count--;
+    moon_admission_forget(conn);
     moon_outq_clear(&conn->out, &server->outpool);
     if (conn->reset) {
         struct linger now = {.l_onoff = 1, .l_linger = 0};

@@ -68,5 +68,6 @@ void moon_preface_read(struct moon_conn *conn)
     conn->preface = false;
     moon_conn_set_trust(conn);
     in->start = in->fed = (uint32_t)used;
-    moon_conn_run_input(conn);
+    if (moon_admission_client(conn))
+        moon_conn_run_input(conn);
 }

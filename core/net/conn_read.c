@@ -363,6 +363,28 @@ static void on_eof(struct moon_conn *conn)
     }
 }
 
+/* More of the body came: a later deadline. What the application reads as it
+ * comes may come slowly; a body that others wait for has to get on, or a byte
+ * now and then would hold everything for as long as the client likes. */
+static void body_progress(struct moon_conn *conn, struct moon_netx *n,
+                          size_t bytes)
+{
+    const struct moon_server *server = conn->server;
+    if (conn->wait != MOON_WAIT_BODY)
+        return; /* it begins when this is worked off */
+    if (n->x.body.mode == MOON_BODY_STREAM) {
+        conn->wait = MOON_WAIT_NONE; /* begins again */
+        return;
+    }
+    uint64_t timeout_ms = server->config.body_timeout_ms;
+    uint64_t most_ms = uv_now(server->loop) + timeout_ms;
+    n->body_due_ms += bytes * 1000u / MOON_BODY_RATE;
+    if (n->body_due_ms > most_ms)
+        n->body_due_ms = most_ms;
+    if (timeout_ms != 0)
+        moon_wheel_set(&conn->server->wheel, &conn->timer, n->body_due_ms);
+}
+
 /* Bytes of a body that are not kept in the read buffer. */
 static void read_body(struct moon_conn *conn, struct moon_netx *n)
 {
@@ -372,7 +394,7 @@ static void read_body(struct moon_conn *conn, struct moon_netx *n)
     if (got < 0)
         return;
     size_t used = 0;
-    conn->wait = MOON_WAIT_NONE; /* progress: the deadline begins again */
+    body_progress(conn, n, (size_t)got);
     feed_body(conn, n, server->scratch, 0, (size_t)got, &used);
     size_t left = (size_t)got - used;
     if (left > 0 && n->input_done) {
@@ -422,7 +444,7 @@ void moon_conn_read(struct moon_conn *conn)
         if (got > 0) {
             in->end += (uint32_t)got;
             if (body)
-                conn->wait = MOON_WAIT_NONE;
+                body_progress(conn, n, (size_t)got);
         }
     }
     if (MOON_UNLIKELY(conn->eof))
@@ -439,5 +461,6 @@ void moon_conn_linger_read(struct moon_conn *conn)
     if (conn->eof || conn->broken || (int32_t)(now - conn->linger_until) >= 0)
         moon_conn_close(conn);
     else if (got > 0)
-        moon_conn_set_wait(conn, MOON_WAIT_LINGER, MOON_LINGER_IDLE_MS);
+        moon_conn_set_wait(conn, MOON_WAIT_LINGER,
+                           conn->away ? MOON_AWAY_MS : MOON_LINGER_IDLE_MS);
 }

@@ -12,7 +12,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { SHARE_PAUSE_MS = 2, NO_FILES_PAUSE_MS = 10, LOG_EVERY_MS = 1000 };
+enum {
+    SHARE_PAUSE_MS = 2,
+    NO_FILES_PAUSE_MS = 10,
+    LOG_EVERY_MS = 1000,
+    UNSENT_BYTES = 128 * 1024, /* in the kernel, beyond what is on its way */
+};
 
 static void on_connect(uv_poll_t *handle, int status, int events);
 
@@ -50,26 +55,30 @@ void moon_listener_timer(uv_timer_t *timer)
 /* Published at each change, so that the others can compare. */
 void moon_listener_share(struct moon_server *server)
 {
-    uint32_t max = server->config.max_connections;
     if (server->has_share && server->share.mine != NULL)
-        atomic_store_explicit(server->share.mine, server->conn_count,
+        atomic_store_explicit(server->share.mine, moon_admission_live(server),
                               memory_order_relaxed);
-    bool full = max != 0 && server->conn_count >= max;
-    if (MOON_UNLIKELY(full != server->accept_full)) {
-        server->accept_full = full;
-        server->stats.full += full;
+    bool full = moon_admission_is_full(server);
+    server->stats.full += full && !server->full;
+    server->full = full;
+    bool pause = moon_admission_must_pause(server);
+    if (MOON_UNLIKELY(pause != server->accept_full)) {
+        server->accept_full = pause;
         update(server);
     }
 }
 
-/* All workers poll the same socket; one that has more than its share leaves
- * the next connections to the others for a moment. */
+/* All workers poll the same socket; one that has more than its share, or is
+ * full while others are not, leaves the next connections to them for a moment.
+ */
 static bool over_share(const struct moon_server *server)
 {
     if (!server->has_share || server->share.average == NULL)
         return false;
     uint32_t average = server->share.average(server->share.ctx);
-    return server->conn_count >= average + 1 + average / 8;
+    if (server->full && average < server->config.max_connections)
+        return true;
+    return moon_admission_live(server) >= average + 1 + average / 8;
 }
 
 /* No descriptors left: the connection that has been idle for the longest time
@@ -158,6 +167,17 @@ static void on_closed(uv_handle_t *handle)
     moon_server_one_less(server);
 }
 
+/* Accepted sockets inherit them (and not from a unix socket, which has no such
+ * options). By itself the kernel takes megabytes for a client that reads
+ * nothing, and has none left for others after a thousand of these. */
+static void set_options(int fd)
+{
+    int on = 1, unsent_bytes = UNSENT_BYTES;
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent_bytes,
+                     sizeof(unsent_bytes));
+}
+
 enum moon_err moon_server_listen(struct moon_server *server, int fd,
                                  bool proxy_protocol)
 {
@@ -169,10 +189,7 @@ enum moon_err moon_server_listen(struct moon_server *server, int fd,
         free(l);
         return moon_err_from_errno(-error);
     }
-    /* Accepted sockets inherit it (and not from a unix socket, which has no
-     * such option). */
-    int on = 1;
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    set_options(fd);
     server->open_handles++;
     l->server = server;
     l->fd = fd;
@@ -190,10 +207,10 @@ void moon_listener_close_all(struct moon_server *server, bool drain_queue)
     while (list != NULL) {
         struct moon_listener *l = list;
         list = l->next;
-        if (drain_queue) {
-            while (accept_one(l))
-                continue;
-        }
+        server->accept_all = drain_queue;
+        while (drain_queue && accept_one(l))
+            continue;
+        server->accept_all = false;
         uv_poll_stop(&l->poll);
         uv_close((uv_handle_t *)&l->poll, on_closed);
     }

@@ -80,7 +80,14 @@ void moon_server_configure(struct moon_server *server,
     server->config = *config;
     for (struct moon_conn *c = server->conns; c != NULL; c = c->next)
         moon_conn_set_trust(c);
+    moon_admission_configure(server);
     moon_listener_share(server);
+}
+
+void moon_server_set_client_counts(struct moon_server *server,
+                                   struct moon_client_counts *clients)
+{
+    server->clients = clients;
 }
 
 void moon_server_set_share(struct moon_server *server,

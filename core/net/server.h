@@ -9,6 +9,8 @@
 
 #include "http/exchange.h"
 
+struct moon_client_counts; /* state/client_counts.h */
+
 #include <uv.h>
 
 struct moon_server;
@@ -44,9 +46,10 @@ struct moon_server_config {
     uint64_t header_timeout_ms, body_timeout_ms, write_timeout_ms,
         keepalive_timeout_ms;
     uint64_t body_buffer_bytes, body_memory_bytes;
-    uint32_t max_connections, keepalive_requests;
-    const char *temp_dirz;                   /* borrowed */
-    const struct moon_nets *trusted_proxies; /* borrowed; NULL: none */
+    uint32_t max_connections, keepalive_requests; /* 0: none */
+    uint32_t max_connections_per_ip;              /* 0: none */
+    const char *temp_dirz;                        /* borrowed */
+    const struct moon_nets *trusted_proxies;      /* borrowed; NULL: none */
 };
 
 /* Fair sharing of connections: how many each worker holds, in shared memory.
@@ -66,6 +69,11 @@ void moon_server_configure(struct moon_server *server,
                            const struct moon_server_config *config);
 void moon_server_set_share(struct moon_server *server,
                            const struct moon_accept_share *share);
+
+/* Counts the connections of each client there, for max_connections_per_ip.
+ * Borrowed; before the first connection. */
+void moon_server_set_client_counts(struct moon_server *server,
+                                   struct moon_client_counts *clients);
 
 /* Starts to accept on a listening socket, borrowed until stop_accepting. With
  * `proxy_protocol` every connection begins with a PROXY header of a trusted
@@ -96,6 +104,7 @@ struct moon_server_stats {
     uint64_t accepted, requests, bad_requests, timeouts, resets, accept_pauses,
         shed;
     uint64_t full; /* times that max_connections was reached */
+    uint64_t refused, refused_per_ip; /* connections */
     uint64_t bytes_in, bytes_out;
     uint64_t status_class[6]; /* [2] counts 2xx, ... */
 };

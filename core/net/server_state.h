@@ -14,6 +14,7 @@
 #include "net/server.h"
 #include "net/spool.h"
 #include "net/timer_wheel.h"
+#include "state/client_counts.h"
 
 enum {
     MOON_READ_BYTES = 4096,          /* first read buffer */
@@ -28,6 +29,8 @@ enum {
     MOON_DISCARD_MAX = 64 * 1024,    /* unwanted body read to keep the link */
     MOON_LINGER_MS = 10000,          /* lingering close: in all ... */
     MOON_LINGER_IDLE_MS = 2000,      /* ... and with nothing coming */
+    MOON_AWAY_MS = 1000,             /* both, of one that may not connect */
+    MOON_BODY_RATE = 500,            /* bytes a second, of a buffered body */
     MOON_EXCHANGE_ARENA = 2048,
     MOON_EXCHANGE_POOL = 64,
     MOON_INBUF_POOL = 64,
@@ -62,6 +65,7 @@ struct moon_netx {
     size_t read_at;           /* of x.body.memory: handed out so far */
     struct moon_spool *spool; /* the body goes to a file; owned, or NULL */
     uint64_t memory_counted;  /* of the server's body memory */
+    uint64_t body_due_ms;     /* deadline of its body; uv_now */
     uint16_t refuse;          /* status, when the body sink gave up */
     uint8_t holds;            /* enum moon_hold */
     bool announced;           /* on_head was called: on_end is owed */
@@ -117,7 +121,9 @@ struct moon_conn {
     bool preface : 1; /* a PROXY header comes first */
     bool lingering : 1;
     bool needs_linger : 1;
-    bool reset : 1; /* close so that the client knows it was cut off */
+    bool away : 1;    /* may not connect: it is told so */
+    bool counted : 1; /* of its client's */
+    bool reset : 1;   /* close so that the client knows it was cut off */
     bool dead : 1;
     bool closed : 1;  /* the handle's last callback ran */
     bool broken : 1;  /* to be closed at the next settle */
@@ -144,13 +150,19 @@ struct moon_server {
     struct moon_listener *listeners;
     uv_timer_t accept_timer;
     bool accept_paused; /* accept_timer runs */
-    bool accept_full;   /* max_connections */
+    bool accept_full;   /* as many are being turned away as may */
+    bool accept_all;    /* drains: whoever is in the queue may come */
+    bool full;          /* max_connections */
     uint64_t emfile_logged_ms, preface_logged_ms;
+    uint64_t full_logged_ms, crowd_logged_ms;
     uint32_t preface_unlogged;
 
     struct moon_conn *conns;
     struct moon_exchange *exchanges; /* newest first */
     uint32_t conn_count, exchange_count;
+    uint32_t away_count;     /* of the connections */
+    struct moon_conn *sweep; /* see admission.c; NULL: from the first */
+    struct moon_client_counts *clients; /* borrowed, or NULL */
 
     struct moon_conn *turn, **turn_tail;
     struct moon_netx *ended;
@@ -222,6 +234,8 @@ void moon_conn_settle(struct moon_conn *conn);
 void moon_conn_run_turn(struct moon_server *server);
 void moon_conn_on_timer(struct moon_conn *conn);
 bool moon_conn_is_idle(const struct moon_conn *conn);
+/* Says that no more is sent, and takes what still comes for a while. */
+void moon_conn_linger(struct moon_conn *conn);
 void moon_conn_set_wait(struct moon_conn *conn, enum moon_wait wait,
                         uint64_t timeout_ms);
 
@@ -238,6 +252,21 @@ void moon_conn_run_input(struct moon_conn *conn);
  * one that is being answered. */
 void moon_conn_refuse(struct moon_conn *conn, struct moon_netx *n, int status,
                       const char *why);
+
+/* admission.c */
+/* May the new connection stay? If not it is being turned away, or closed. */
+bool moon_admission_enter(struct moon_conn *conn);
+/* Likewise, once a PROXY header has told whose it is. */
+bool moon_admission_client(struct moon_conn *conn);
+/* It closes. */
+void moon_admission_forget(struct moon_conn *conn);
+/* With another configuration. */
+void moon_admission_configure(struct moon_server *server);
+/* Connections without those that are being turned away. */
+uint32_t moon_admission_live(const struct moon_server *server);
+bool moon_admission_is_full(const struct moon_server *server);
+/* As many are being turned away as may: the next ones wait in the kernel. */
+bool moon_admission_must_pause(const struct moon_server *server);
 
 /* conn_preface.c */
 /* May this peer speak the PROXY protocol? Says so in the log if not. */

@@ -62,6 +62,9 @@ static void add_gauges(const struct moon_master *master, struct moon_buf *out)
            moon_supervise_ready(master, 0));
     metric(out, "moonshine_workers_wanted", "gauge", "workers there should be",
            master->place_count);
+    metric(out, "moonshine_workers_overloaded", "gauge",
+           "workers that refuse requests which would have to wait",
+           sum32(master, offsetof(struct moon_worker_slot, overloaded)));
     metric(out, "moonshine_connections", "gauge", "open connections",
            sum32(master, offsetof(struct moon_worker_slot, connections)));
     metric(out, "moonshine_requests_in_flight", "gauge",

@@ -29,7 +29,9 @@ static const char *worker_state(const struct moon_worker_slot *slot)
     case MOON_WORKER_STARTING:
         return "starting";
     case MOON_WORKER_SERVING:
-        return moon_shm_get32(&slot->stale) != 0 ? "busy" : "serving";
+        return moon_shm_get32(&slot->stale) != 0        ? "busy"
+               : moon_shm_get32(&slot->overloaded) != 0 ? "overload"
+                                                        : "serving";
     case MOON_WORKER_DRAINING:
         return "draining";
     }

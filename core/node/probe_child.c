@@ -106,18 +106,6 @@ static void take_code(struct child *child)
         give_up(child);
 }
 
-/* Somebody who sets a key must know that nothing comes of it. */
-static void warn_of_later_keys(struct child *child)
-{
-    struct moon_buf keys = {0};
-    if (moon_config_later_keys(child->config, &keys) > 0)
-        moon_buf_printf(&child->warnings,
-                        "configuration: %.*s: this version has no use for it "
-                        "yet\n",
-                        MOON_STR_ARG(moon_buf_str(&keys)));
-    moon_buf_deinit(&keys);
-}
-
 /* What a reload cannot change is as the node started with. */
 static const struct moon_config *restart_keys(const struct child *child)
 {
@@ -426,7 +414,6 @@ void moon_probe_main(int fd, const struct moon_probe_options *options,
     if (moon_layers_apply_log(child.config, options->paths->dirz,
                               options->node->dev, &child.error) != MOON_OK)
         give_up(&child);
-    warn_of_later_keys(&child);
     take_secret(&child);
     if (options->mode != MOON_PROBE_TEST)
         send_config(&child);

@@ -16,7 +16,8 @@ enum { USUAL_MS = 30000 };
 static struct moon_trial_counts count(const struct moon_shm *shm)
 {
     uint64_t failed = moon_shm_sum(shm, MOON_COUNTER_status_5xx);
-    uint64_t shed = moon_shm_sum(shm, MOON_COUNTER_shed);
+    uint64_t shed = moon_shm_sum(shm, MOON_COUNTER_overload_refusals) +
+                    moon_shm_sum(shm, MOON_COUNTER_connection_refusals);
     return (struct moon_trial_counts){
         .requests = moon_shm_sum(shm, MOON_COUNTER_requests),
         .failures = failed > shed ? failed - shed : 0,

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #define SHM_MAGIC 0x31304d48534e4f4dull /* "MONSHM01" */
-#define SHM_VERSION 9u
+#define SHM_VERSION 10u
 
 static size_t shm_size(uint32_t slots)
 {
@@ -101,6 +101,7 @@ void moon_shm_reset_slot(struct moon_worker_slot *slot)
     moon_shm_set(&slot->vm_used_bytes, 0);
     moon_shm_set(&slot->vm_limit_bytes, 0);
     moon_shm_set(&slot->lag_us, 0);
+    moon_shm_set32(&slot->overloaded, 0);
     atomic_store(&slot->pid, 0);
     atomic_store(&slot->tid, 0);
 }

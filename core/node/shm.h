@@ -40,8 +40,11 @@ enum moon_node_state {
     X(timeouts, "requests that ran out of time")                       \
     X(resets, "connections reset by the client")                       \
     X(accept_pauses, "pauses in accepting for lack of descriptors")    \
-    X(shed, "idle connections closed for lack of files")               \
+    X(shed, "idle connections closed to make room")                    \
     X(connection_limits, "times that max_connections was reached")     \
+    X(connection_refusals, "connections refused at max_connections")   \
+    X(client_connection_refusals,                                      \
+      "connections refused at max_connections_per_ip")                 \
     X(received_bytes, "bytes read from clients")                       \
     X(sent_bytes, "bytes written to clients")                          \
     X(status_1xx, "responses 1xx")                                     \
@@ -58,6 +61,7 @@ enum moon_node_state {
     X(session_store_errors, "operations that a session store failed")  \
     X(quarantine_refusals, "requests refused by routes in quarantine") \
     X(redis_connects, "attempts to connect to a Redis server")         \
+    X(overload_refusals, "requests refused by workers overloaded")     \
     X(log_lines_dropped, "log lines dropped, as nobody took them")
 
 /* Why a worker had to be replaced. */
@@ -100,7 +104,8 @@ struct moon_worker_slot {
     _Atomic uint64_t vm_used_bytes, vm_limit_bytes;
     _Atomic uint64_t counters[MOON_COUNTERS];
     _Atomic uint64_t took[MOON_TOOK_BUCKETS]; /* net/route_tally.h */
-    _Atomic uint64_t lag_us; /* of its loop, most in the last seconds */
+    _Atomic uint64_t lag_us;     /* of its loop, most in the last seconds */
+    _Atomic uint32_t overloaded; /* see net/overload.h */
 };
 
 /* What one master tells its workers. */

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "node/process.h"
 #include "node/worker.h"
+#include "state/client_counts.h"
 #include "state/leases.h"
 #include "state/metrics.h"
 
@@ -291,6 +292,8 @@ bool moon_supervise_reaped(struct moon_master *master, pid_t pid, int status)
     moon_metrics_end_worker(master->node_metrics, master->first_slot + place);
     moon_leases_end_worker(master->region, master->shm->slot_count,
                            master->first_slot + place);
+    moon_client_counts_end_worker(master->region, master->shm->slot_count,
+                                  master->first_slot + place);
     uv_close((uv_handle_t *)&child->poll, free_child);
     if (master->state == MOON_MASTER_DRAINING)
         return true;

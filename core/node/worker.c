@@ -64,6 +64,9 @@ static void use_config(struct moon_worker *worker)
     struct moon_server_config server;
     moon_app_server_config(config, &server);
     moon_server_configure(worker->server, &server);
+    moon_app_handler_set_shed_lag(
+        worker->handler,
+        config->shed_lag_ms == MOON_CONFIG_NONE ? 0 : config->shed_lag_ms);
     (void)moon_layers_apply_log(config, worker->o->release->dirz,
                                 worker->o->dev, NULL);
 }
@@ -439,6 +442,11 @@ static void make_parts(struct moon_worker *worker)
         &(struct moon_accept_share){.mine = &worker->slot->connections,
                                     .average = moon_shm_average_connections,
                                     .ctx = o->shm});
+    worker->client_counts =
+        moon_client_counts_open(o->region, o->shm->slot_count, o->slot);
+    if (worker->client_counts == NULL)
+        die("no memory for counts of clients");
+    moon_server_set_client_counts(worker->server, worker->client_counts);
     if (moon_commons_init(&worker->commons, o->region, o->shm->slot_count,
                           o->slot, o->fixed) != MOON_OK)
         die("no memory for limits and metrics");
@@ -520,6 +528,7 @@ static void tear_down(struct moon_worker *worker)
     (void)uv_run(&worker->loop, UV_RUN_DEFAULT);
     moon_generations_destroy(worker->generations);
     moon_commons_deinit(&worker->commons);
+    moon_client_counts_close(worker->client_counts);
     moon_metrics_close(worker->node_metrics);
     moon_app_handler_destroy(worker->handler);
     moon_budget_unwatch(worker->watch);

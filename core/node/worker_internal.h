@@ -6,6 +6,7 @@
 #include "node/generations.h"
 #include "node/node_list.h"
 #include "node/worker.h"
+#include "state/client_counts.h"
 #include "state/commons.h"
 
 struct moon_worker {
@@ -24,6 +25,7 @@ struct moon_worker {
     struct moon_builder *builder;
     struct moon_app_handler *handler;
     struct moon_server *server; /* NULL once destroyed */
+    struct moon_client_counts *client_counts;
     struct moon_commons commons;
     struct moon_metrics *node_metrics;
     struct moon_tally_table tally_table;

@@ -3,6 +3,7 @@
 #include "node/worker_internal.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/tally.h"
 #include "vm/task.h"
 
@@ -28,6 +29,8 @@ void moon_worker_publish(struct moon_worker *worker)
     count(worker, MOON_COUNTER_accept_pauses, s->accept_pauses);
     count(worker, MOON_COUNTER_shed, s->shed);
     count(worker, MOON_COUNTER_connection_limits, s->full);
+    count(worker, MOON_COUNTER_connection_refusals, s->refused);
+    count(worker, MOON_COUNTER_client_connection_refusals, s->refused_per_ip);
     count(worker, MOON_COUNTER_received_bytes, s->bytes_in);
     count(worker, MOON_COUNTER_sent_bytes, s->bytes_out);
     count(worker, MOON_COUNTER_slow_slices,
@@ -38,6 +41,8 @@ void moon_worker_publish(struct moon_worker *worker)
           moon_tally_get(MOON_TALLY_QUARANTINE_REFUSALS));
     count(worker, MOON_COUNTER_redis_connects,
           moon_tally_get(MOON_TALLY_REDIS_CONNECTS));
+    count(worker, MOON_COUNTER_overload_refusals,
+          moon_tally_get(MOON_TALLY_OVERLOAD_REFUSALS));
     count(worker, MOON_COUNTER_log_lines_dropped,
           moon_tally_get(MOON_TALLY_LOG_DROPPED));
     for (int i = 0; i < 5; i++)
@@ -80,6 +85,23 @@ static void note_lag(struct moon_worker *worker, uint64_t lag_us)
                                             : worker->last_lag_us);
 }
 
+static void note_overload(struct moon_worker *worker, uint64_t lag_ns)
+{
+    bool on = moon_app_handler_is_overloaded(worker->handler);
+    moon_shm_set32(&worker->slot->overloaded, on);
+    if (on)
+        moon_log(MOON_LOG_WARN,
+                 "overloaded: a turn of the loop takes over shed_lag, %llu ms; "
+                 "requests that have to wait are refused",
+                 (unsigned long long)(lag_ns / 1000000));
+    else
+        moon_log(
+            MOON_LOG_INFO,
+            "not overloaded any more: %llu requests were "
+            "refused so far",
+            (unsigned long long)moon_tally_get(MOON_TALLY_OVERLOAD_REFUSALS));
+}
+
 void moon_worker_measure_lag(struct moon_worker *worker, uint64_t period_ms)
 {
     uint64_t now = moon_clock_ns();
@@ -88,6 +110,9 @@ void moon_worker_measure_lag(struct moon_worker *worker, uint64_t period_ms)
     note_lag(worker, lag_ns / 1000);
     moon_tally_table_lag(&worker->tally_table, (double)lag_ns / 1e9);
     worker->beat_ns = now;
+    if (moon_app_handler_beat(worker->handler, lag_ns,
+                              now + period_ms * 1000000u))
+        note_overload(worker, lag_ns);
 }
 
 static const char *what_it_does(const struct moon_exchange *x)

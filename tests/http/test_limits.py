@@ -181,18 +181,6 @@ def test_handler_timeout(node):
     assert node.get("/hello").status == 200
 
 
-def test_connections_beyond_the_limit_wait(start):
-    node = start(APP, settings={"max_connections": "4"})
-    held = [node.connect() for _ in range(4)]
-    for client in held:
-        assert client.get("/hello").status == 200
-    waiting = node.connect()
-    waiting.send(build("GET", "/hello"))
-    for client in held:
-        client.close()
-    assert waiting.read_response().status == 200
-
-
 def test_keepalive_requests(start):
     node = start(APP, settings={"keepalive_requests": "3"})
     with Client(node.address) as client:

@@ -123,9 +123,3 @@ end)
         assert node.get(path).status == 200
     node.wait_log(r"slow request .*target=/slow")
     assert "/quick" not in node.log() and "/stream" not in node.log()
-
-
-def test_keys_without_use_are_said(start):
-    node = start('app:get("/", function() return "ok" end)',
-                 settings={"shed_lag": "1s"})
-    assert "shed_lag: this version has no use for it" in node.log()

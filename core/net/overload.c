@@ -1,0 +1,20 @@
+#include "net/overload.h"
+
+enum { LATE_BEATS = 2, CALM_BEATS = 10 };
+
+bool moon_overload_beat(struct moon_overload *overload, uint64_t lag_ns,
+                        uint64_t due_ns)
+{
+    uint64_t threshold_ns = overload->threshold_ns;
+    overload->due_ns = due_ns;
+    bool late = threshold_ns != 0 && lag_ns >= threshold_ns;
+    bool calm = threshold_ns == 0 || lag_ns < threshold_ns / 4;
+    overload->late = late ? overload->late + 1 : 0;
+    overload->calm = calm ? overload->calm + 1 : 0;
+    bool was = overload->on;
+    if (overload->late >= LATE_BEATS)
+        overload->on = true;
+    else if (overload->calm >= CALM_BEATS || threshold_ns == 0)
+        overload->on = false;
+    return overload->on != was;
+}
