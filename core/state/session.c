@@ -38,9 +38,9 @@ static bool is_id(struct moon_str id)
         return false;
     moon_bytes16 all = are_digits(id.ptr) & are_digits(id.ptr + STEP) &
                        are_digits(id.ptr + LAST);
-    char words[STEP];
+    uint64_t words[2];
     memcpy(words, &all, sizeof(words));
-    return (moon_load_le64(words) & moon_load_le64(words + 8)) == UINT64_MAX &&
+    return (words[0] & words[1]) == UINT64_MAX &&
            memchr(ends, id.ptr[MOON_SESSION_ID - 1], sizeof(ends) - 1) != NULL;
 }
 
