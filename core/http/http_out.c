@@ -1,5 +1,6 @@
 #include "http/http_out.h"
 
+#include "base/digits.h"
 #include "http/negotiate.h"
 #include "http/status.h"
 
@@ -30,38 +31,6 @@ static char *put_str(char *to, struct moon_str s)
     return s.len == 0 ? to : put(to, s.ptr, s.len);
 }
 
-/* The digits of 0 to 99, two each. */
-static const char two_digits[] = "0001020304050607080910111213141516171819"
-                                 "2021222324252627282930313233343536373839"
-                                 "4041424344454647484950515253545556575859"
-                                 "6061626364656667686970717273747576777879"
-                                 "8081828384858687888990919293949596979899";
-
-static char *put_below_100(char *to, unsigned value)
-{
-    if (value < 10) {
-        *to = (char)('0' + value);
-        return to + 1;
-    }
-    return put(to, two_digits + (size_t)value * 2, 2);
-}
-
-static char *put_u64(char *to, uint64_t value)
-{
-    if (value < 100)
-        return put_below_100(to, (unsigned)value);
-    if (value < 10000) {
-        to = put_below_100(to, (unsigned)value / 100);
-        return put(to, two_digits + value % 100 * 2, 2);
-    }
-    char *end = to + 1;
-    for (uint64_t rest = value; rest >= 10; rest /= 10)
-        end++;
-    for (char *at = end; at > to; value /= 10)
-        *--at = (char)('0' + value % 10);
-    return end;
-}
-
 static char *put_date(char *to)
 {
     struct timespec now;
@@ -84,7 +53,7 @@ static char *put_status(char *to, int status)
     if (MOON_LIKELY(line.ptr != NULL))
         return put_str(to, line);
     to = PUT(to, "HTTP/1.1 ");
-    to = put_u64(to, (uint64_t)status);
+    to = moon_put_u64(to, (uint64_t)status);
     return PUT(to, " Unknown\r\n");
 }
 
@@ -101,7 +70,7 @@ static char *put_framing(char *to, const struct moon_out_head *head)
     switch (head->framing) {
     case MOON_OUT_LENGTH:
         to = PUT(to, "Content-Length: ");
-        to = put_u64(to, head->content_length);
+        to = moon_put_u64(to, head->content_length);
         return PUT(to, "\r\n");
     case MOON_OUT_CHUNKED:
         return PUT(to, "Transfer-Encoding: chunked\r\n");

@@ -1,5 +1,6 @@
 #include "vm/limit_gate.h"
 
+#include "base/digits.h"
 #include "base/log.h"
 #include "state/cluster_limits.h"
 #include "state/metrics.h"
@@ -143,17 +144,6 @@ static char *put_str(char *to, struct moon_str s)
     return to + s.len;
 }
 
-static char *put_u64(char *to, uint64_t value)
-{
-    char digits[20];
-    size_t at = sizeof(digits);
-    do {
-        digits[--at] = (char)('0' + value % 10);
-        value /= 10;
-    } while (value > 0);
-    return put_str(to, moon_str(digits + at, sizeof(digits) - at));
-}
-
 /* Before a task runs nothing has set them. */
 static enum moon_err set_field(struct moon_exchange *x, struct moon_str name,
                                struct moon_str value)
@@ -182,11 +172,11 @@ enum moon_err moon_limit_tell(struct moon_exchange *x,
         return MOON_ENOMEM;
     char *to = put_str(text, moon_str(limit->policy.ptr, quoted));
     to = put_str(to, MOON_STR(";r="));
-    to = put_u64(to, refused ? 0 : result->remaining);
+    to = moon_put_u64(to, refused ? 0 : result->remaining);
     if (timed)
         to = put_str(to, MOON_STR(";t="));
     char *seconds = to,
-         *end = put_u64(
+         *end = moon_put_u64(
              to, seconds_up(refused ? result->retry_ns : result->reset_ns));
     enum moon_err err =
         set_field(x, MOON_STR_OF(limit_field),
