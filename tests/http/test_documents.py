@@ -15,9 +15,12 @@ import subprocess
 
 import pytest
 
+from fire import site
+from fire.ledger import Clients
 from support.client import Client
 from support.crowd import APP as CROWD_APP, Crowd
 from support.driver import Driver
+from support.injector import Faults
 from support.node import (BINARY, ROOT, Node, environment, eventually,
                           free_port)
 from support.servers import RedisServer
@@ -431,6 +434,24 @@ def test_example_of_a_crowd():
     exec(block("tests/README.md", "python", "with RedisServer(append"),
          {"Crowd": Crowd, "Node": Node, "RedisServer": RedisServer,
           "APP": CROWD_APP})
+
+
+def test_example_of_faults(start):
+    exec(block("tests/README.md", "python", "with Faults()"),
+         {"Faults": Faults, "start": start,
+          "APP": 'app:get("/", function() return "" end)'})
+
+
+def test_sweeps_of_faults(shell):
+    commands = block("tests/README.md", "sh", "tests/faults/sweep")
+    said = shell.run("tests/faults/sweep --help")
+    for option in re.findall(r"--[a-z-]+", commands):
+        assert option in said
+
+
+def test_example_of_fire():
+    exec(block("tests/README.md", "python", "with site.demo()"),
+         {"site": site, "Clients": Clients})
 
 
 def test_coverage_by_hand(shell, tmp_path):
