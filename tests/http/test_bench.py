@@ -15,6 +15,9 @@ from support.client import Client
 from support.node import (BINARY, ROOT, environment, eventually,
                           free_port)
 
+pytestmark = pytest.mark.skipif(
+    "asan" in BINARY or "tsan" in BINARY, reason="no build to measure")
+
 PEERS = ROOT / "tests/bench/peers"
 TOOLS = os.path.join(os.path.dirname(BINARY), "../tests")
 LOAD, FLOOR = f"{TOOLS}/bench_load", f"{TOOLS}/bench_floor"
