@@ -488,7 +488,9 @@ def test_what_would_grow_if_something_leaked(start):
         before = held()
         fail_all(20)
         eventually(lambda: value(node, "lua_errors_total") == 63, "published")
-        assert held() == before
+        # References are the most at once, and a timer may be under way; what
+        # leaks does so each time.
+        assert all(now - then < 5 for now, then in zip(held(), before))
     # What runs at once has a coroutine each, which is kept for the next.
     waiting = [node.connect() for _ in range(20)]
     for client in waiting:
