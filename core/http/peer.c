@@ -3,6 +3,8 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 
+enum { MAPPED_AT = 12 }; /* where IPv4 is in a mapped address */
+
 void moon_peer_set(struct moon_peer *peer, const struct sockaddr *sa)
 {
     *peer = (struct moon_peer){.family = (uint8_t)sa->sa_family};
@@ -47,15 +49,31 @@ bool moon_peer_parse_port(struct moon_str text, uint16_t *port)
     return number <= UINT16_MAX;
 }
 
+static bool is_mapped(const struct moon_peer *peer)
+{
+    static const uint8_t mapped[MAPPED_AT] = {[10] = 0xff, [11] = 0xff};
+    return peer->family == AF_INET6 &&
+           memcmp(peer->addr, mapped, sizeof(mapped)) == 0;
+}
+
+struct moon_str moon_peer_network(const struct moon_peer *peer)
+{
+    const char *bytes = (const char *)peer->addr;
+    if (peer->family == AF_INET)
+        return moon_str(bytes, 4);
+    if (is_mapped(peer))
+        return moon_str(bytes + MAPPED_AT, 4);
+    return peer->family == AF_INET6 ? moon_str(bytes, 8) : MOON_STR_NONE;
+}
+
 struct moon_str moon_peer_ip(const struct moon_peer *peer,
                              char text[MOON_IP_TEXT])
 {
-    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
     int family = peer->family;
     const uint8_t *addr = peer->addr;
-    if (family == AF_INET6 && memcmp(addr, mapped, sizeof(mapped)) == 0) {
+    if (is_mapped(peer)) {
         family = AF_INET;
-        addr += sizeof(mapped);
+        addr += MAPPED_AT;
     }
     if ((family != AF_INET && family != AF_INET6) ||
         inet_ntop(family, addr, text, MOON_IP_TEXT) == NULL)

@@ -34,6 +34,11 @@ bool moon_peer_parse_ip(int family, struct moon_str text,
 /* 1 to 5 digits, at most 65535. */
 bool moon_peer_parse_port(struct moon_str text, uint16_t *port);
 
+/* What of its address tells one client from another: the four bytes of IPv4, or
+ * the first eight of IPv6, a /64, which is the least that one customer has.
+ * Empty (ptr NULL) for a unix socket; borrowed from `peer`. */
+struct moon_str moon_peer_network(const struct moon_peer *peer);
+
 /* "192.0.2.1" or "2001:db8::1", an IPv4-mapped address as IPv4, empty for a
  * unix socket; written into `text`, which the result borrows. */
 struct moon_str moon_peer_ip(const struct moon_peer *peer,

@@ -135,20 +135,12 @@ static void turn_away(struct moon_conn *conn, int status, struct moon_str why)
 static bool client_of(const struct moon_conn *conn,
                       uint8_t addr[MOON_CLIENT_ADDR])
 {
-    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
     const struct moon_peer *peer = &conn->peer;
-    if (peer->trust != MOON_PEER_STRANGER || conn->preface)
+    struct moon_str network = moon_peer_network(peer);
+    if (peer->trust != MOON_PEER_STRANGER || conn->preface || network.len == 0)
         return false;
     memset(addr, 0, MOON_CLIENT_ADDR);
-    if (peer->family == AF_INET)
-        memcpy(addr + 4, peer->addr, 4);
-    else if (peer->family == AF_INET6 &&
-             memcmp(peer->addr, mapped, sizeof(mapped)) == 0)
-        memcpy(addr + 4, peer->addr + sizeof(mapped), 4);
-    else if (peer->family == AF_INET6)
-        memcpy(addr, peer->addr, MOON_CLIENT_ADDR);
-    else
-        return false;
+    memcpy(addr + MOON_CLIENT_ADDR - network.len, network.ptr, network.len);
     return true;
 }
 

@@ -2,7 +2,6 @@
 
 #include "base/log.h"
 
-#include <netinet/in.h>
 #include <string.h>
 
 /* So many wrong tokens at once, then one a second. When the table is full, who
@@ -20,14 +19,10 @@ static bool same_address(const struct moon_admin_guesser *guesser,
 
 static void address_of(const struct moon_exchange *x, uint8_t to[16])
 {
-    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+    struct moon_str network = moon_peer_network(&x->peer);
     memset(to, 0, 16);
-    if (x->peer.family == AF_INET)
-        memcpy(to, x->peer.addr, 4);
-    else if (memcmp(x->peer.addr, mapped, sizeof(mapped)) == 0)
-        memcpy(to, x->peer.addr + sizeof(mapped), 4);
-    else
-        memcpy(to, x->peer.addr, 8);
+    if (network.len > 0)
+        memcpy(to, network.ptr, network.len);
 }
 
 static struct moon_admin_guesser *find(struct moon_admin_guard *guard,

@@ -6,7 +6,6 @@
 #include "state/metrics.h"
 #include "vm/limit_hold.h"
 
-#include <netinet/in.h>
 #include <stdlib.h>
 
 #define SECOND_NS 1000000000ull
@@ -95,16 +94,7 @@ void moon_limit_set_disconnect(struct moon_limit_set *set)
 
 static struct moon_str address_of(struct moon_exchange *x)
 {
-    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
-    const struct moon_peer *peer = &moon_exchange_client(x)->from;
-    const char *bytes = (const char *)peer->addr;
-    if (peer->family == AF_INET)
-        return moon_str(bytes, 4);
-    if (peer->family != AF_INET6)
-        return MOON_STR_NONE;
-    if (memcmp(peer->addr, mapped, sizeof(mapped)) == 0)
-        return moon_str(bytes + sizeof(mapped), 4);
-    return moon_str(bytes, 8);
+    return moon_peer_network(&moon_exchange_client(x)->from);
 }
 
 /* By what a limit counts this request; ptr NULL: it does not. */
