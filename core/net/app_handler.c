@@ -394,10 +394,10 @@ void moon_app_handler_set_shed_lag(struct moon_app_handler *handler,
     handler->overload.threshold_ns = shed_lag_ms * 1000000u;
 }
 
-bool moon_app_handler_beat(struct moon_app_handler *handler, uint64_t lag_ns,
-                           uint64_t due_ns)
+bool moon_app_handler_beat(struct moon_app_handler *handler,
+                           const struct moon_turn *turn)
 {
-    return moon_overload_beat(&handler->overload, lag_ns, due_ns);
+    return moon_overload_beat(&handler->overload, turn);
 }
 
 bool moon_app_handler_is_overloaded(const struct moon_app_handler *handler)

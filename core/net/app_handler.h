@@ -42,8 +42,8 @@ void moon_app_handler_set_broken(struct moon_app_handler *handler,
 void moon_app_handler_set_shed_lag(struct moon_app_handler *handler,
                                    uint64_t shed_lag_ms);
 /* As moon_overload_beat, which see. */
-bool moon_app_handler_beat(struct moon_app_handler *handler, uint64_t lag_ns,
-                           uint64_t due_ns);
+bool moon_app_handler_beat(struct moon_app_handler *handler,
+                           const struct moon_turn *turn);
 bool moon_app_handler_is_overloaded(const struct moon_app_handler *handler);
 
 /* The server's settings out of a configuration. */

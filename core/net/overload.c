@@ -2,13 +2,14 @@
 
 enum { LATE_BEATS = 2, CALM_BEATS = 10 };
 
-bool moon_overload_beat(struct moon_overload *overload, uint64_t lag_ns,
-                        uint64_t due_ns)
+bool moon_overload_beat(struct moon_overload *overload,
+                        const struct moon_turn *turn)
 {
     uint64_t threshold_ns = overload->threshold_ns;
-    overload->due_ns = due_ns;
-    bool late = threshold_ns != 0 && lag_ns >= threshold_ns;
-    bool calm = threshold_ns == 0 || lag_ns < threshold_ns / 4;
+    overload->due_ns = turn->due_ns;
+    bool late =
+        threshold_ns != 0 && turn->lag_ns >= threshold_ns + turn->slice_ns;
+    bool calm = threshold_ns == 0 || turn->lag_ns < threshold_ns / 4;
     overload->late = late ? overload->late + 1 : 0;
     overload->calm = calm ? overload->calm + 1 : 0;
     bool was = overload->on;

@@ -106,13 +106,16 @@ void moon_worker_measure_lag(struct moon_worker *worker, uint64_t period_ms)
 {
     uint64_t now = moon_clock_ns();
     uint64_t due = worker->beat_ns + period_ms * 1000000u;
-    uint64_t lag_ns = now > due ? now - due : 0;
-    note_lag(worker, lag_ns / 1000);
-    moon_tally_table_lag(&worker->tally_table, (double)lag_ns / 1e9);
+    const struct moon_turn turn = {
+        .lag_ns = now > due ? now - due : 0,
+        .slice_ns = moon_budget_take_longest(worker->watch) * 1000000u,
+        .due_ns = now + period_ms * 1000000u,
+    };
+    note_lag(worker, turn.lag_ns / 1000);
+    moon_tally_table_lag(&worker->tally_table, (double)turn.lag_ns / 1e9);
     worker->beat_ns = now;
-    if (moon_app_handler_beat(worker->handler, lag_ns,
-                              now + period_ms * 1000000u))
-        note_overload(worker, lag_ns);
+    if (moon_app_handler_beat(worker->handler, &turn))
+        note_overload(worker, turn.lag_ns);
 }
 
 static const char *what_it_does(const struct moon_exchange *x)

@@ -60,6 +60,7 @@ struct moon_watch {
      * the time of the first (moon_clock_coarse_ms). */
     _Atomic uint32_t long_seq;
     _Atomic uint64_t long_since_ms;
+    uint64_t longest_ms; /* of the slices since it was last taken */
     struct moon_budget *budget;
 };
 
@@ -106,8 +107,20 @@ static inline uint64_t moon_budget_leave(struct moon_watch *watch)
     if (MOON_LIKELY(atomic_load_explicit(&watch->long_seq,
                                          memory_order_acquire) != seq))
         return 0;
-    return moon_clock_coarse_ms() -
-           atomic_load_explicit(&watch->long_since_ms, memory_order_relaxed);
+    uint64_t took =
+        moon_clock_coarse_ms() -
+        atomic_load_explicit(&watch->long_since_ms, memory_order_relaxed);
+    if (took > watch->longest_ms)
+        watch->longest_ms = took;
+    return took;
+}
+
+/* What moon_budget_leave said at most since the last call of this. */
+static inline uint64_t moon_budget_take_longest(struct moon_watch *watch)
+{
+    uint64_t longest_ms = watch->longest_ms;
+    watch->longest_ms = 0;
+    return longest_ms;
 }
 
 /* Trips the VM from the thread that runs it: memory cap, timeout, cancel. To

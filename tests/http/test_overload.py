@@ -133,6 +133,32 @@ def test_one_slow_request_is_no_overload(node):
     assert worker(node)["overload_refusals"] == before
 
 
+def test_slow_requests_one_after_the_other_are_no_overload(node):
+    """Each makes a beat late; nothing queues but while it runs."""
+    before = worker(node)["overload_refusals"]
+    over = threading.Event()
+    statuses = set()
+
+    def ask():
+        with Client(node.address) as client:
+            while not over.is_set():
+                statuses.add(client.get("/quick").status)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        with Client(node.address) as client:
+            for _ in range(5):
+                assert client.get("/hog").status == 200
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert statuses == {200}
+    assert worker(node)["overload_refusals"] == before
+
+
 def test_it_can_be_turned_off(start):
     node = start(APP, settings=dict(SETTINGS, shed_lag="none"))
     with Flood(node, connections=30) as flood:

@@ -24,11 +24,18 @@ static struct clock start(void)
 }
 
 /* The next beat comes so much too late; did it change anything? */
-static bool beat(struct clock *clock, uint64_t late_ms)
+static bool beat_after(struct clock *clock, uint64_t late_ms, uint64_t slice_ms)
 {
     clock->now_ms += BEAT + late_ms;
-    return moon_overload_beat(&clock->overload, late_ms * MS,
-                              (clock->now_ms + BEAT) * MS);
+    const struct moon_turn turn = {.lag_ns = late_ms * MS,
+                                   .slice_ns = slice_ms * MS,
+                                   .due_ns = (clock->now_ms + BEAT) * MS};
+    return moon_overload_beat(&clock->overload, &turn);
+}
+
+static bool beat(struct clock *clock, uint64_t late_ms)
+{
+    return beat_after(clock, late_ms, 0);
 }
 
 static void takes_two_late_beats(void **state)
@@ -45,6 +52,28 @@ static void takes_two_late_beats(void **state)
     assert_true(beat(&clock, LAG));
     assert_true(clock.overload.on);
     assert_false(beat(&clock, LAG));
+}
+
+static void takes_more_than_one_slow_slice(void **state)
+{
+    (void)state;
+    struct clock clock = start();
+    for (int i = 0; i < 10; i++)
+        assert_false(beat_after(&clock, 3 * LAG, 2 * LAG + 1));
+    assert_false(beat_after(&clock, 3 * LAG, 2 * LAG));
+    assert_true(beat_after(&clock, 3 * LAG, 2 * LAG));
+}
+
+/* What is run until half the threshold is used up may be one slice. */
+static void goes_on_while_slices_fill_the_turn(void **state)
+{
+    (void)state;
+    struct clock clock = start();
+    (void)beat(&clock, LAG);
+    assert_true(beat(&clock, LAG));
+    for (int i = 0; i < 100; i++)
+        assert_false(beat_after(&clock, LAG / 2, LAG / 2));
+    assert_true(clock.overload.on);
 }
 
 static void ends_after_a_second_in_time(void **state)
@@ -92,6 +121,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(takes_two_late_beats),
+        cmocka_unit_test(takes_more_than_one_slow_slice),
+        cmocka_unit_test(goes_on_while_slices_fill_the_turn),
         cmocka_unit_test(ends_after_a_second_in_time),
         cmocka_unit_test(refuses_in_the_second_half_of_a_turn),
         cmocka_unit_test(can_be_off),
