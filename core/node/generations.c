@@ -8,7 +8,7 @@
 
 #include <stdlib.h>
 
-/* A transaction that is the worker's own: it replaces a full VM. */
+/* A transaction that is the worker's own: it replaces a VM. */
 #define TXN_REBUILD UINT64_MAX
 
 /* What a generation that nobody has seen may take to stop. */
@@ -204,11 +204,11 @@ static void vote(struct gen *gen, bool ok, struct moon_str error)
         list->o.voted(list->o.ctx, gen->txn, ok, error);
     } else if (ok) {
         list->rebuilt++;
-        moon_log(MOON_LOG_INFO, "replaced the full VM of generation %llu",
+        moon_log(MOON_LOG_INFO, "replaced the VM of generation %llu",
                  (unsigned long long)gen->base.number);
         (void)moon_generations_commit(list, TXN_REBUILD);
     } else {
-        moon_log(MOON_LOG_ERROR, "cannot replace the full VM: %.*s",
+        moon_log(MOON_LOG_ERROR, "cannot replace the VM: %.*s",
                  MOON_STR_ARG(error));
     }
 }
@@ -385,13 +385,13 @@ void moon_generations_tend(struct moon_generations *list)
         if (gen->state == GEN_BUILDING || gen->state == GEN_STARTING ||
             gen->state == GEN_PREPARED)
             return; /* a new one comes anyway */
-    if (!stats.wants_rebuild)
+    if (stats.wants_rebuild == NULL)
         return;
     moon_log(MOON_LOG_WARN,
-             "the VM of generation %llu is full (%llu of %llu bytes in use): "
+             "the VM of generation %llu %s (%llu of %llu bytes in use): "
              "replacing it",
              (unsigned long long)list->current->base.number,
-             (unsigned long long)stats.used_bytes,
+             stats.wants_rebuild, (unsigned long long)stats.used_bytes,
              (unsigned long long)stats.limit_bytes);
     moon_generations_prepare(list, list->current->release, TXN_REBUILD);
 }

@@ -83,7 +83,6 @@ static void *resize(struct moon_memory *mem, void *ptr, size_t osize,
     return block;
 }
 
-/* What is none of the usual cases. */
 /* `after` bytes will be in use, and no limit is in the way. */
 static void *take(struct moon_memory *mem, void *block, size_t after)
 {
@@ -91,6 +90,12 @@ static void *take(struct moon_memory *mem, void *block, size_t after)
     if (after > mem->peak)
         mem->peak = after;
     return block;
+}
+
+MOON_COLD static void *starve(struct moon_memory *mem)
+{
+    mem->starved = true;
+    return NULL;
 }
 
 /* All but what moon_memory_alloc does itself. */
@@ -103,12 +108,11 @@ MOON_APART static void *allocate(struct moon_memory *mem, void *ptr,
         return NULL;
     void *block =
         osize == 0 ? acquire(mem, nsize) : resize(mem, ptr, osize, nsize);
-    if (MOON_UNLIKELY(block == NULL)) { /* the system is out of memory */
-        if (nsize > osize || nsize <= MOON_SLAB_MAX)
-            return NULL;
-        block = ptr; /* a shrink that does not happen */
-    }
-    return take(mem, block, after);
+    if (MOON_LIKELY(block != NULL))
+        return take(mem, block, after);
+    if (nsize > osize || nsize <= MOON_SLAB_MAX)
+        return starve(mem);
+    return take(mem, ptr, after); /* a shrink that does not happen */
 }
 
 void *moon_memory_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
@@ -125,7 +129,8 @@ void *moon_memory_alloc(void *ud, void *ptr, size_t osize, size_t nsize)
     /* Most of what LuaJIT asks for is small and new. */
     if (osize == 0 && nsize <= MOON_SLAB_MAX && after <= mem->check_at) {
         void *block = moon_slab_alloc(&mem->slabs, nsize);
-        return MOON_LIKELY(block != NULL) ? take(mem, block, after) : NULL;
+        return MOON_LIKELY(block != NULL) ? take(mem, block, after)
+                                          : starve(mem);
     }
     return allocate(mem, ptr, osize, nsize);
 }

@@ -28,6 +28,7 @@ struct moon_memory {
     size_t hard_limit;  /* of the VM */
     size_t slice_limit; /* what is said to have been exceeded */
     bool tripped;       /* in this slice */
+    bool starved;       /* the system has refused memory, once at least */
     /* Called when the cap of the slice or of the VM is first passed in a
      * slice, from inside an allocation: must not allocate from this VM nor
      * raise. `limit` is that cap in bytes. */

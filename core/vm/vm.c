@@ -550,6 +550,17 @@ const struct moon_vm_options *moon_vm_get_options(const struct moon_vm *vm)
     return &vm->options;
 }
 
+/* LuaJIT goes on after an allocation failed, but not always as if nothing had
+ * been: routes were seen that never ended again. */
+static const char *why_rebuild(const struct moon_vm *vm)
+{
+    if (vm->memory.starved)
+        return "was refused memory by the system";
+    if (vm->used_after_cycle > vm->memory.soft_limit / 100 * REBUILD_PERCENT)
+        return "is full";
+    return NULL;
+}
+
 void moon_vm_get_stats(const struct moon_vm *vm, struct moon_vm_stats *out)
 {
     *out = vm->stats;
@@ -558,6 +569,5 @@ void moon_vm_get_stats(const struct moon_vm *vm, struct moon_vm_stats *out)
     out->limit_bytes = vm->memory.soft_limit;
     out->tasks = vm->live_count;
     out->refs = (uint32_t)lua_objlen(vm->L, LUA_REGISTRYINDEX);
-    out->wants_rebuild =
-        vm->used_after_cycle > vm->memory.soft_limit / 100 * REBUILD_PERCENT;
+    out->wants_rebuild = why_rebuild(vm);
 }

@@ -109,8 +109,8 @@ struct moon_vm_stats {
     uint64_t collections; /* finished after memory stops: when it grows, free
                              pages can be given back to the system */
     uint32_t tasks, coroutines; /* kept coroutines, idle ones too */
-    uint32_t refs;      /* of Lua's registry: the most there were at once */
-    bool wants_rebuild; /* more than 90 % still in use after a full cycle */
+    uint32_t refs; /* of Lua's registry: the most there were at once */
+    const char *wants_rebuild; /* static: why it should be replaced, or NULL */
 };
 void moon_vm_get_stats(const struct moon_vm *vm, struct moon_vm_stats *out);
 

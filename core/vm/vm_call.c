@@ -216,6 +216,9 @@ static void last_resort(struct moon_vm *vm, struct moon_task *task,
             moon_log(MOON_LOG_ERROR, "a context outlives its request");
         answer_plain(task->x);
         moon_task_end_request(task);
+    } else if (task->x != NULL) {
+        /* The request may wait for this part of it: nobody can tell it. */
+        moon_task_kill(task->x->task, MOON_TRIP_CANCELLED, "memory");
     }
     bool was_start = vm->start_done != NULL && !vm->start_reported;
     moon_task_release(task);

@@ -3,15 +3,18 @@
 Some of all places, on warm and on fresh workers; `tests/faults/sweep` has all.
 """
 
+import contextlib
 import errno
 import pathlib
 
 import pytest
 
+from support.admin import Admin
+from support.client import Client, Closed
 from support.injector import Faults
 from support.kinds import BY_NAME, KINDS, SETTINGS, SITE
 from support.node import eventually
-from support.sweep import FAULTS, Sweep
+from support.sweep import FAULTS, LUA, Sweep
 
 SOME = (0, 1, 2, 3, 5, 8, 21)
 
@@ -90,3 +93,42 @@ def test_threads_cannot_be_made(sweep):
     eventually(lambda: BY_NAME["session"].ask(sweep.node) == "right",
                "sessions work again")
     assert sweep.admin.workers()[0]["pid"] == sweep.worker
+
+
+def test_a_machine_that_was_refused_memory_is_replaced(sweep):
+    """LuaJIT goes on, but not always as if nothing had happened."""
+    sweep.renew()
+    kind = BY_NAME["garbage"]
+    for k in range(40):
+        with sweep.faults.during("alloc", who=sweep.worker, skip=k) as rule:
+            kind.ask(sweep.node)
+        if LUA in rule.modules():
+            break
+    assert LUA in rule.modules()
+    eventually(lambda: sweep.admin.workers()[0]["vm_rebuilds"] > 0 or
+               sweep.find_worker() != sweep.worker, "it is replaced")
+    assert kind.ask(sweep.node) == "right"
+    sweep.worker = sweep.find_worker()
+
+
+PARTS = '''
+app:get("/", function()
+    return (moonshine.all(function()
+        local t = {}
+        for i = 1, 100000 do t[i] = { i } end
+        return tostring(#t)
+    end))
+end)
+'''
+
+
+def test_a_part_that_dies_without_memory_ends_its_request(start, faults):
+    node = start(PARTS, env=faults.env)
+    worker = Admin(node).workers()[0]["pid"]
+    assert node.get("/").text == "100000"
+    with faults.during("alloc", "map", who=worker, count=0, skip=2) as rule:
+        with contextlib.suppress(Closed), Client(node.address) as client:
+            assert client.get("/").status in (500, 503)
+    assert rule.done > 0
+    eventually(lambda: node.get("/").text == "100000", "it works again")
+    node.stop()

@@ -6,7 +6,8 @@
 
 What must hold for each k: the request ends (see kinds.Kind.ask), the next one,
 without a fault, is right, and the worker is the same. Only where the allocation
-was LuaJIT's own may a worker die (`deaths` keeps which); it is replaced.
+was LuaJIT's own may a worker die (`deaths` keeps which), at once or later; it
+is replaced.
 """
 
 import collections
@@ -67,6 +68,7 @@ class Sweep:
         self.admin = Admin(node)
         self.outcomes = collections.Counter()
         self.deaths = []  # (kind, k, callers)
+        self.doubtful = False  # LuaJIT has been refused memory in this worker
         self.worker = self.find_worker()
 
     def find_worker(self):
@@ -74,11 +76,12 @@ class Sweep:
 
     def renew(self):
         """A worker that has served nothing yet."""
+        self.worker = self.find_worker()  # an earlier failure may have ended it
         os.kill(self.worker, signal.SIGKILL)
         self.find_next()
 
     def find_next(self):
-        before = self.worker
+        before, self.doubtful = self.worker, False
 
         def other():
             self.worker = self.find_worker()
@@ -95,6 +98,9 @@ class Sweep:
                 raise Wrong(f"{error}\n{self.where(kind, fault, k, rule)}") \
                     from None
         hit = rule.done > 0
+        before = self.doubtful
+        self.doubtful |= hit and "alloc" in fault.calls and (
+            fault.count == 0 or LUA in rule.modules())
         if not hit and outcome != "right":
             raise Wrong(f"{kind}: {outcome} without a fault: "
                         f"{self.where(kind, fault, k, rule)}")
@@ -102,18 +108,21 @@ class Sweep:
         eventually(lambda: kind.ask(self.node) == "right",
                    f"{kind} is right again: "
                    f"{self.where(kind, fault, k, rule)}")
-        self.check_worker(kind, fault, k, rule)
-        return hit
+        if not self.worker_died(kind, fault, k, rule):
+            return hit
+        # Of this fault, or of an earlier one? Another worker tells.
+        return self.once(kind, fault, k) if before else hit
 
-    def check_worker(self, kind, fault, k, rule):
+    def worker_died(self, kind, fault, k, rule):
         if self.admin.workers()[0]["pid"] == self.worker:
-            return
+            return False
         # Nor is there a way on if libuv cannot watch one more descriptor.
-        if LUA not in rule.modules() and not (
+        if not self.doubtful and not (
                 fault.count == 0 and "libuv.so.1" in rule.modules()):
             raise Wrong(f"the worker died: {self.where(kind, fault, k, rule)}")
         self.deaths.append((kind.name, k, rule.callers()))
         self.find_next()
+        return True
 
     def where(self, kind, fault, k, rule):
         callers = rule.callers() if rule.done else "not reached"
