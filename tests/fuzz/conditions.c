@@ -1,11 +1,9 @@
 /* Range, If-Range, the other If-* fields and dates, for a file of some size:
  * the part that is sent lies in the file, whatever was asked for. The first
  * byte chooses the size; then lines, by their first letter a field each. */
-#include "fuzz.h"
+#include "fields.h"
 
 #include "http/static_file.h"
-
-enum { FIELDS = 8 };
 
 static const struct {
     char letter;
@@ -19,30 +17,14 @@ static const struct {
     {'s', MOON_STR("If-Modified-Since")},
 };
 
-struct lines {
-    struct moon_buf text;
-    struct moon_field fields[FIELDS];
-    uint32_t count;
-};
-
-static struct moon_span add_text(struct lines *lines, struct moon_str text)
+static void read_lines(struct fuzz_fields *lines, struct fuzz_bytes *bytes)
 {
-    struct moon_span span = {(uint32_t)lines->text.len, (uint32_t)text.len};
-    moon_buf_add_str(&lines->text, text);
-    return span;
-}
-
-static void read_lines(struct lines *lines, struct fuzz_bytes *bytes)
-{
-    while (fuzz_left(bytes) > 0 && lines->count < FIELDS) {
+    while (fuzz_left(bytes) > 0 && !fuzz_fields_full(lines)) {
         char letter = (char)fuzz_byte(bytes);
         struct moon_str value = moon_str_trim(fuzz_until(bytes, '\n'));
         for (size_t i = 0; i < MOON_COUNT(fields); i++) {
-            if (fields[i].letter != letter)
-                continue;
-            struct moon_field *field = &lines->fields[lines->count++];
-            field->name = add_text(lines, fields[i].name);
-            field->value = add_text(lines, value);
+            if (fields[i].letter == letter)
+                fuzz_fields_add(lines, fields[i].name, value);
         }
     }
 }
@@ -126,23 +108,23 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         .fd = -1,
         .mtime = 784111777,
         .size = sizes[fuzz_below(&bytes, MOON_COUNT(sizes))]};
-    struct lines lines = {0};
+    struct fuzz_fields lines = {0};
     (void)snprintf(file.etag, sizeof(file.etag), "\"a-1-2\"");
     read_lines(&lines, &bytes);
     struct moon_str text = fuzz_copy(moon_buf_str(&lines.text));
     struct moon_request req = {.base = text.ptr,
                                .method = MOON_METHOD_GET,
                                .field_count = lines.count,
-                               .fields = lines.fields};
+                               .fields = lines.list};
     check_plan(&file, &req);
     for (uint32_t i = 0; i < lines.count; i++) {
-        struct moon_str value = moon_request_str(&req, lines.fields[i].value);
+        struct moon_str value = moon_request_str(&req, lines.list[i].value);
         check_date(value);
         check_range(value, file.size);
         check_range(value, UINT64_MAX);
         (void)moon_etag_listed(value, moon_strz(file.etag), true);
     }
     fuzz_free(text);
-    moon_buf_deinit(&lines.text);
+    fuzz_fields_deinit(&lines);
     return 0;
 }

@@ -1,30 +1,15 @@
 /* What trusted proxies say in X-Forwarded-* and Forwarded. The input is lines:
  * values of X-Forwarded-For, -Proto, -Host and Forwarded, by their first
  * letter. */
-#include "fuzz.h"
+#include "fields.h"
 
 #include "http/forwarded.h"
 #include "http/token.h"
 
-enum { FIELDS = 12 };
-
-struct lines {
-    struct moon_buf text;
-    struct moon_field fields[FIELDS];
-    uint32_t count;
-};
-
-static struct moon_span add_text(struct lines *lines, struct moon_str text)
-{
-    struct moon_span span = {(uint32_t)lines->text.len, (uint32_t)text.len};
-    moon_buf_add_str(&lines->text, text);
-    return span;
-}
-
 /* As http_in leaves fields: trimmed, and without control bytes. */
-static void read_lines(struct lines *lines, struct fuzz_bytes *bytes)
+static void read_lines(struct fuzz_fields *lines, struct fuzz_bytes *bytes)
 {
-    while (fuzz_left(bytes) > 0 && lines->count < FIELDS) {
+    while (fuzz_left(bytes) > 0 && !fuzz_fields_full(lines)) {
         char kind = (char)fuzz_byte(bytes);
         struct moon_str value = moon_str_trim(fuzz_until(bytes, '\n'));
         if (!moon_str_is(value, MOON_CHAR_VALUE))
@@ -33,9 +18,7 @@ static void read_lines(struct lines *lines, struct fuzz_bytes *bytes)
                                : kind == 'h' ? MOON_STR("x-forwarded-host")
                                : kind == 'f' ? MOON_STR("Forwarded")
                                              : MOON_STR("X-Forwarded-For");
-        struct moon_field *field = &lines->fields[lines->count++];
-        field->name = add_text(lines, name);
-        field->value = add_text(lines, value);
+        fuzz_fields_add(lines, name, value);
     }
 }
 
@@ -97,7 +80,7 @@ static void check_alone(const struct moon_request *req,
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct fuzz_bytes bytes = fuzz_bytes(data, size);
-    struct lines lines = {0};
+    struct fuzz_fields lines = {0};
     struct moon_arena arena;
     struct moon_buf why = {0};
     struct moon_nets trusted = {0};
@@ -110,7 +93,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     read_lines(&lines, &bytes);
     struct moon_str text = fuzz_copy(moon_buf_str(&lines.text));
     struct moon_request req = {
-        .base = text.ptr, .field_count = lines.count, .fields = lines.fields};
+        .base = text.ptr, .field_count = lines.count, .fields = lines.list};
     check_alone(&req, &peer);
     moon_forwarded_x(&req, &trusted, &peer, &found);
     check(&found, &peer);
@@ -120,7 +103,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     FUZZ_CHECK(moon_str_eq(found.host, again.host));
     FUZZ_CHECK(memcmp(&found.from, &again.from, sizeof(found.from)) == 0);
     fuzz_free(text);
-    moon_buf_deinit(&lines.text);
+    fuzz_fields_deinit(&lines);
     moon_nets_deinit(&trusted);
     moon_buf_deinit(&why);
     moon_arena_reset(&arena);

@@ -196,6 +196,14 @@ static enum oracle_verdict field_line(struct moon_str line,
     return ORACLE_CLEAN;
 }
 
+/* White space behind a value is no part of it (RFC 9110 section 5.5), but
+ * behind these two llhttp takes spaces only; nobody sends anything else. */
+static bool ends_oddly(struct moon_str name, struct moon_str line)
+{
+    return line.ptr[line.len - 1] == '\t' &&
+           (same(name, "content-length") || same(name, "transfer-encoding"));
+}
+
 enum oracle_verdict oracle_read_head(struct moon_str bytes,
                                      struct oracle_head *head)
 {
@@ -215,8 +223,11 @@ enum oracle_verdict oracle_read_head(struct moon_str bytes,
             break;
         if (head->count == ORACLE_FIELDS)
             return ORACLE_LAX;
-        verdict = worse(verdict, field_line(line, &head->names[head->count],
-                                            &head->values[head->count]));
+        struct moon_str *name = &head->names[head->count];
+        found = field_line(line, name, &head->values[head->count]);
+        if (found == ORACLE_CLEAN && ends_oddly(*name, line))
+            found = ORACLE_LAX;
+        verdict = worse(verdict, found);
         head->count++;
     }
     head->len = bytes.len - rest.len;

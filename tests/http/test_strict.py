@@ -112,6 +112,13 @@ rows("RFC 9112 6.1", 501, {
                              "0\r\n\r\n"),
 })
 
+# Legal, but nobody sends it, and llhttp takes spaces only
+rows("RFC 9110 5.5", 400, {
+    "tab behind a length": post("Content-Length: 3\t\r\n", "abc"),
+    "tab behind a coding": post("Transfer-Encoding: chunked\t\r\n",
+                                "0\r\n\r\n"),
+})
+
 # Chunks
 
 rows("RFC 9112 7.1", 400, {
@@ -351,6 +358,7 @@ TAKEN = {
     "* of the server": "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
     "empty lines before": "\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n",
     "white space around a value": head("A: \t b \t \r\n"),
+    "white space around a length": post("Content-Length: \t 3  \r\n", "abc"),
     "no white space": head("A:b\r\n"),
     "empty value": head("A:\r\n"),
     "bytes above ASCII in a value": head("A: caf\xe9\r\n"),

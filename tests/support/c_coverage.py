@@ -13,7 +13,7 @@ import pathlib
 import subprocess
 import sys
 
-from coverage import ROOT, check_floor, cut, runs, table
+from coverage import ROOT, check_floor, cut, print_missed, runs, table
 
 WORST = 25
 AT_ONCE = 40  # files a call of gcov
@@ -70,15 +70,6 @@ def print_worst(files):
               f"  {cut(runs(can - ran, can))}")
 
 
-def print_missed(name, files):
-    if name not in files:
-        raise SystemExit(f"c_coverage.py: no file {name} in the reports")
-    can, ran = files[name]
-    text = (ROOT / "core" / name).read_text().splitlines()
-    for line in sorted(can - ran):
-        print(f"{line:5}  {text[line - 1]}")
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("build")
@@ -87,7 +78,7 @@ def main():
     options = parser.parse_args()
     files = read(options.build)
     for name in options.missed or []:
-        print_missed(name, files)
+        print_missed(name, files, "core")
     if options.missed:
         return 0
     can, ran = table(rooms(files), "room", with_missed=False)

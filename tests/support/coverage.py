@@ -105,11 +105,11 @@ def check_floor(language, can, ran, path):
     return 0
 
 
-def print_missed(name, files):
+def print_missed(name, files, folder):
     if name not in files:
-        raise SystemExit(f"coverage.py: no file {name} in the reports")
+        raise SystemExit(f"no file {name} in the reports")
     can, ran = files[name]
-    text = (ROOT / "lua" / name).read_text().splitlines()
+    text = (ROOT / folder / name).read_text().splitlines()
     for line in sorted(can - ran):
         print(f"{line:5}  {text[line - 1]}")
 
@@ -125,7 +125,7 @@ def main():
     if not files:
         raise SystemExit(f"coverage.py: no report in {options.directory}")
     for name in options.missed or []:
-        print_missed(name, files)
+        print_missed(name, files, "lua")
     if options.missed:
         return 0
     return check_floor("Lua", *table(files), options.floor)
