@@ -40,6 +40,15 @@ static const char *env(const char *namez)
 
 /* ---- numbers ---- */
 
+/* With what Lua may have these leave a quarter of it to the processes. */
+static void fill_share(const struct moon_config *config, uint32_t key,
+                       uint64_t *bytes)
+{
+    uint64_t share = moon_machine_memory() / (8u * config->workers);
+    if (config->levels[key] == MOON_CONFIG_DEFAULT && share < *bytes)
+        *bytes = share < MIB ? MIB : share;
+}
+
 static void fill_numbers(struct moon_config *config)
 {
     if (config->workers == 0) {
@@ -56,13 +65,10 @@ static void fill_numbers(struct moon_config *config)
             MOON_CONFIG_DEFAULT &&
         config->request_memory_bytes > config->memory_limit_bytes / 2)
         config->request_memory_bytes = config->memory_limit_bytes / 2;
-    /* With what Lua may have this leaves a quarter of it to the processes. */
-    if (config->levels[MOON_CONFIG_KEY_body_memory_bytes] ==
-        MOON_CONFIG_DEFAULT) {
-        uint64_t share = moon_machine_memory() / (8u * config->workers);
-        if (share < config->body_memory_bytes)
-            config->body_memory_bytes = share < MIB ? MIB : share;
-    }
+    fill_share(config, MOON_CONFIG_KEY_body_memory_bytes,
+               &config->body_memory_bytes);
+    fill_share(config, MOON_CONFIG_KEY_output_memory_bytes,
+               &config->output_memory_bytes);
     if (config->max_connections == 0) {
         struct rlimit files = {.rlim_cur = 1024};
         (void)getrlimit(RLIMIT_NOFILE, &files);

@@ -96,6 +96,8 @@ static const char *shown_default(uint32_t index)
         return "the least of 512m and the memory there is / (2 x workers)";
     case MOON_CONFIG_KEY_body_memory_bytes:
         return "the least of 16m and the memory there is / (8 x workers)";
+    case MOON_CONFIG_KEY_output_memory_bytes:
+        return "the least of 256m and the memory there is / (8 x workers)";
     case MOON_CONFIG_KEY_max_connections:
         return "0.8 x the limit of descriptors";
     case MOON_CONFIG_KEY_session_urlz:

@@ -101,11 +101,8 @@ static enum moon_err find_route(struct moon_exchange *x)
 
 /* Not even an app:on(503) in Lua is asked: that is what there is no time for.
  * True: refused, and answered. */
-static MOON_COLD bool refuse_by_overload(const struct moon_app_handler *handler,
-                                         struct moon_exchange *x)
+static MOON_COLD bool refuse_overloaded(struct moon_exchange *x)
 {
-    if (!moon_overload_refuses(&handler->overload, moon_clock_ns()))
-        return false;
     moon_tally_add(MOON_TALLY_OVERLOAD_REFUSALS, 1);
     if (moon_response_add_static(&x->res, &x->arena, MOON_STR("Retry-After"),
                                  MOON_STR("1")) != MOON_OK)
@@ -139,14 +136,17 @@ static bool answer_early(struct moon_app_handler *handler,
         return moon_auto_no_route(x);
     }
     x->route = &x->app_table->routes[x->match.route];
-    if (MOON_UNLIKELY(handler->overload.on) && refuse_by_overload(handler, x))
-        return true;
+    if (MOON_UNLIKELY(handler->overload.on) &&
+        moon_overload_refuses(&handler->overload, moon_clock_ns()))
+        return refuse_overloaded(x);
     if (x->route->chain == MOON_NO_CHAIN && x->route->dir_fd >= 0)
         return moon_auto_static(x);
     if (x->req.method == MOON_METHOD_OPTIONS && moon_stages_preflight(x)) {
         moon_auto_text(x, 204, MOON_STR_NONE);
         return true;
     }
+    if (MOON_UNLIKELY(!moon_server_has_output_room(x)))
+        return refuse_overloaded(x);
     x->chain = x->route->chain;
     return false;
 }
@@ -424,6 +424,7 @@ void moon_app_server_config(const struct moon_config *config,
         .keepalive_timeout_ms = config->keepalive_timeout_ms,
         .body_buffer_bytes = config->body_buffer_bytes,
         .body_memory_bytes = config->body_memory_bytes,
+        .output_memory_bytes = config->output_memory_bytes,
         .max_connections = config->max_connections,
         .max_connections_per_ip = config->max_connections_per_ip,
         .keepalive_requests = config->keepalive_requests,

@@ -188,9 +188,9 @@ static enum moon_err queue_answer(struct moon_conn *conn, struct moon_netx *n,
     if (MOON_LIKELY(small && body->file_fd < 0)) {
         moon_buf_add_str(buf, body->bytes);
         x->bytes_out = body->bytes.len;
-        return moon_outq_commit(&conn->out);
+        return moon_outq_commit(&conn->out, &conn->server->outpool);
     }
-    enum moon_err err = moon_outq_commit(&conn->out);
+    enum moon_err err = moon_outq_commit(&conn->out, &conn->server->outpool);
     if (err != MOON_OK || !content)
         return err;
     if (body->file_fd < 0) {
@@ -254,7 +254,8 @@ static enum moon_err op_stream_begin(struct moon_exchange *x)
     n->chunked_out = head.framing == MOON_OUT_CHUNKED && !n->no_content;
     struct moon_buf *buf = begin_head(conn, n, &head);
     enum moon_err err =
-        buf == NULL ? MOON_ENOMEM : moon_outq_commit(&conn->out);
+        buf == NULL ? MOON_ENOMEM
+                    : moon_outq_commit(&conn->out, &conn->server->outpool);
     if (MOON_UNLIKELY(err != MOON_OK))
         return give_up(conn, err);
     x->state = MOON_X_STREAM;
@@ -273,7 +274,7 @@ static enum moon_err add_piece(struct moon_conn *conn, struct moon_netx *n,
     if (buf == NULL)
         return MOON_ENOMEM;
     moon_http_out_chunk_begin(buf, bytes.len);
-    enum moon_err err = moon_outq_commit(&conn->out);
+    enum moon_err err = moon_outq_commit(&conn->out, &conn->server->outpool);
     if (err == MOON_OK)
         err = moon_outq_add(&conn->out, pool, bytes);
     if (err == MOON_OK)

@@ -24,7 +24,8 @@ struct moon_outchunk {
     struct moon_outchunk *next;
     struct moon_buf buf;
     size_t sent, counted;
-    int fd; /* -1: memory */
+    size_t held; /* of its memory, in the pool's sum */
+    int fd;      /* -1: memory */
     uint64_t from, left;
 };
 
@@ -44,8 +45,19 @@ static struct moon_outchunk *chunk_take(struct moon_outpool *pool)
     return chunk;
 }
 
+/* Memory beyond what a chunk usually has. */
+static void chunk_hold(struct moon_outpool *pool, struct moon_outchunk *chunk)
+{
+    if (MOON_LIKELY(chunk->buf.cap <= CHUNK_KEEP))
+        return;
+    pool->held += chunk->buf.cap - chunk->held;
+    chunk->held = chunk->buf.cap;
+}
+
 static void chunk_give(struct moon_outpool *pool, struct moon_outchunk *chunk)
 {
+    pool->held -= chunk->held;
+    chunk->held = 0;
     if (chunk->fd >= 0)
         close(chunk->fd);
     if (pool->count >= POOL_MAX) {
@@ -93,8 +105,17 @@ static struct moon_outchunk *new_chunk(struct moon_outq *q,
         chunk_give(pool, chunk);
         return NULL;
     }
+    chunk_hold(pool, chunk);
     append(q, chunk);
     return chunk;
+}
+
+uint64_t moon_outq_held(const struct moon_outq *q)
+{
+    uint64_t held = 0;
+    for (const struct moon_outchunk *at = q->head; at != NULL; at = at->next)
+        held += at->held;
+    return held;
 }
 
 struct moon_buf *moon_outq_open(struct moon_outq *q, struct moon_outpool *pool)
@@ -105,11 +126,12 @@ struct moon_buf *moon_outq_open(struct moon_outq *q, struct moon_outpool *pool)
     return tail == NULL ? NULL : &tail->buf;
 }
 
-enum moon_err moon_outq_commit(struct moon_outq *q)
+enum moon_err moon_outq_commit(struct moon_outq *q, struct moon_outpool *pool)
 {
     struct moon_outchunk *tail = q->tail;
     if (MOON_UNLIKELY(tail->buf.failed))
         return MOON_ENOMEM;
+    chunk_hold(pool, tail);
     q->queued += tail->buf.len - tail->counted;
     tail->counted = tail->buf.len;
     return MOON_OK;
@@ -128,7 +150,7 @@ enum moon_err moon_outq_add(struct moon_outq *q, struct moon_outpool *pool,
     if (MOON_UNLIKELY(buf == NULL))
         return MOON_ENOMEM;
     moon_buf_add_str(buf, bytes);
-    return moon_outq_commit(q);
+    return moon_outq_commit(q, pool);
 }
 
 /* A piece that fits a chunk is read now: cheaper than a sendfile, and the
@@ -151,7 +173,7 @@ static enum moon_err add_small_file(struct moon_outq *q,
         have += (size_t)n;
     }
     buf->len += length;
-    return moon_outq_commit(q);
+    return moon_outq_commit(q, pool);
 }
 
 enum moon_err moon_outq_add_file(struct moon_outq *q, struct moon_outpool *pool,

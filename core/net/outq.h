@@ -15,6 +15,7 @@ struct moon_outchunk;
 struct moon_outpool {
     struct moon_outchunk *free;
     uint32_t count;
+    uint64_t held; /* bytes of large chunks in queues: answers that wait */
 };
 
 struct moon_outq {
@@ -27,12 +28,16 @@ static inline uint64_t moon_outq_pending(const struct moon_outq *q)
     return q->queued - q->sent;
 }
 
+/* Of pool->held, what is in this queue. */
+uint64_t moon_outq_held(const struct moon_outq *q);
+
 /* The buffer at the end, to append to; NULL when memory is out. Only until
  * the next call on this queue, and moon_outq_commit must follow. */
 MOON_MUST_CHECK struct moon_buf *moon_outq_open(struct moon_outq *q,
                                                 struct moon_outpool *pool);
 /* Counts what was appended; MOON_ENOMEM if the buffer failed. */
-MOON_MUST_CHECK enum moon_err moon_outq_commit(struct moon_outq *q);
+MOON_MUST_CHECK enum moon_err moon_outq_commit(struct moon_outq *q,
+                                               struct moon_outpool *pool);
 
 /* Copies. */
 MOON_MUST_CHECK enum moon_err moon_outq_add(struct moon_outq *q,

@@ -132,6 +132,14 @@ struct moon_exchange *moon_server_first(const struct moon_server *server)
     return server->exchanges;
 }
 
+bool moon_server_has_output_room(struct moon_exchange *x)
+{
+    struct moon_server *server = moon_netx(x)->server;
+    return MOON_LIKELY(server->outpool.held <=
+                       server->config.output_memory_bytes) ||
+           moon_output_make_room(server);
+}
+
 const struct moon_server_stats *moon_server_get_stats(
     const struct moon_server *server)
 {

@@ -46,6 +46,7 @@ struct moon_server_config {
     uint64_t header_timeout_ms, body_timeout_ms, write_timeout_ms,
         keepalive_timeout_ms;
     uint64_t body_buffer_bytes, body_memory_bytes;
+    uint64_t output_memory_bytes;                 /* UINT64_MAX: no limit */
     uint32_t max_connections, keepalive_requests; /* 0: none */
     uint32_t max_connections_per_ip;              /* 0: none */
     const char *temp_dirz;                        /* borrowed */
@@ -99,6 +100,10 @@ void moon_server_destroy(struct moon_server *server, void (*closed)(void *ctx),
 /* One deadline per exchange, counted from x->started_ns; 0 clears it. Coarse:
  * up to 64 ms late. */
 void moon_server_set_timeout(struct moon_exchange *x, uint64_t timeout_ms);
+
+/* May there be one more answer, or do too many wait for their clients? Makes
+ * room first, if it can. For a request whose head is there. */
+bool moon_server_has_output_room(struct moon_exchange *x);
 
 struct moon_server_stats {
     uint64_t accepted, requests, bad_requests, timeouts, resets, accept_pauses,

@@ -154,7 +154,7 @@ struct moon_server {
     bool accept_all;    /* drains: whoever is in the queue may come */
     bool full;          /* max_connections */
     uint64_t emfile_logged_ms, preface_logged_ms;
-    uint64_t full_logged_ms, crowd_logged_ms;
+    uint64_t full_logged_ms, crowd_logged_ms, output_logged_ms;
     uint32_t preface_unlogged;
 
     struct moon_conn *conns;
@@ -267,6 +267,12 @@ uint32_t moon_admission_live(const struct moon_server *server);
 bool moon_admission_is_full(const struct moon_server *server);
 /* As many are being turned away as may: the next ones wait in the kernel. */
 bool moon_admission_must_pause(const struct moon_server *server);
+
+/* output_memory.c */
+/* More than output_memory is held: gives up answers that nobody takes. False:
+ * that was not enough. It may be the answers of the connection that asks:
+ * then that is broken, and takes no more. */
+bool moon_output_make_room(struct moon_server *server);
 
 /* conn_preface.c */
 /* May this peer speak the PROXY protocol? Says so in the log if not. */

@@ -477,6 +477,7 @@ enum moon_err moon_admin_open(struct moon_master *master,
         .keepalive_timeout_ms = 75000,
         .body_buffer_bytes = BODY_MAX,
         .body_memory_bytes = 4 * BODY_MAX,
+        .output_memory_bytes = UINT64_MAX,
         .max_connections = 256,
         .temp_dirz = "/tmp",
     };

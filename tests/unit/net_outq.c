@@ -322,11 +322,37 @@ static void test_open_and_commit(void **state)
     assert_non_null(buf);
     moon_buf_addz(buf, "abc");
     moon_buf_addz(buf, "def");
-    assert_int_equal(moon_outq_commit(&w->q), MOON_OK);
+    assert_int_equal(moon_outq_commit(&w->q, &w->pool), MOON_OK);
     add(w, "ghi", 3);
     assert_int_equal(moon_outq_pending(&w->q), 9);
     drain(w);
     assert_memory_equal(w->got.ptr, "abcdefghi", 9);
+}
+
+/* Only what is large counts, as long as it is in the queue. */
+static void test_held(void **state)
+{
+    struct world *w = *state;
+    static char bytes[400000];
+    add(w, "head", 4);
+    add(w, bytes, 10000);
+    assert_int_equal(w->pool.held, 0);
+    add(w, bytes, sizeof(bytes));
+    assert_true(w->pool.held >= sizeof(bytes));
+    uint64_t held = w->pool.held;
+    assert_int_equal(moon_outq_held(&w->q), held);
+    /* One that grew in its place counts, too. */
+    struct moon_buf *buf = moon_outq_open(&w->q, &w->pool);
+    moon_buf_add_str(buf, moon_str(bytes, 100000));
+    assert_int_equal(moon_outq_commit(&w->q, &w->pool), MOON_OK);
+    assert_true(w->pool.held >= held + 100000);
+    assert_int_equal(moon_outq_held(&w->q), w->pool.held);
+    assert_true(drain(w) > 0);
+    assert_int_equal(w->pool.held, 0);
+    add(w, bytes, sizeof(bytes));
+    moon_outq_clear(&w->q, &w->pool);
+    assert_int_equal(w->pool.held, 0);
+    assert_int_equal(moon_outq_held(&w->q), 0);
 }
 
 int main(void)
@@ -344,6 +370,7 @@ int main(void)
         T(test_file_that_cannot_be_sent),
         T(test_peer_gone),
         T(test_open_and_commit),
+        T(test_held),
     };
     signal(SIGPIPE, SIG_IGN);
     return cmocka_run_group_tests(tests, NULL, NULL);
