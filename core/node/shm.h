@@ -40,7 +40,7 @@ enum moon_node_state {
     X(timeouts, "requests that ran out of time")                       \
     X(resets, "connections reset by the client")                       \
     X(accept_pauses, "pauses in accepting for lack of descriptors")    \
-    X(shed, "idle connections closed to make room")                    \
+    X(shed, "connections closed to make room")                         \
     X(connection_limits, "times that max_connections was reached")     \
     X(connection_refusals, "connections refused at max_connections")   \
     X(client_connection_refusals,                                      \
