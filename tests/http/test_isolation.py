@@ -326,7 +326,7 @@ def test_a_full_vm_is_replaced(start):
     eventually(begins_anew, "it is replaced", 60)
     assert max(int(a.text) for a in answers if a.status == 200) > 60
     node.wait_log(r"the VM of generation 1 is full \(\d+ of \d+ bytes")
-    node.wait_log("replaced the full VM of generation 1")
+    node.wait_log("replaced the VM of generation 1")
     assert node.get("/ok").text == "ok"
     assert node.children() == [worker]
     assert Admin(node).workers()[0]["generation"] == 1
