@@ -70,6 +70,7 @@ def check_waits(node, reason):
         assert not answer.all("Set-Cookie")
         assert node.get("/maybe", STRANGER).json() == {}
         assert node.get("/plain").status == 200
+    node.wait_log(" warn .*" + re.escape(UNAVAILABLE))  # a thread writes it
     warned = [line for line in node.log().splitlines() if " warn " in line]
     assert len(warned) == 2, warned  # the store, and the first request
     assert sum(UNAVAILABLE in line for line in warned) == 1
