@@ -11,7 +11,7 @@ import pytest
 
 from support.cgroup import MemoryGroup, unavailable
 from support.client import build
-from support.node import BINARY, Node
+from support.node import BINARY, Node, eventually
 
 pytestmark = pytest.mark.skipif(
     bool(unavailable()), reason=f"no memory cgroup: {unavailable()}")
@@ -32,6 +32,8 @@ app:post("/hold", function(c)
     return tostring(#text)
 end)
 app:get("/hello", function(c) return "hello" end)
+local big = ("x"):rep(2^20)
+app:get("/big", function(c) return big end)
 '''
 TARGETS = ["/small", "/body", "/twice", "/file", "/hold"]
 SIZE = 1 << 20
@@ -95,25 +97,51 @@ def upload_all(address, count, seconds=90):
     return statuses
 
 
+@contextlib.contextmanager
+def node_in(group, tmp_path, **settings):
+    enter = tmp_path / "enter"
+    enter.write_text(f"#!/bin/sh\necho $$ > {group.path}/cgroup.procs\n"
+                     f'exec {BINARY} "$@"\n')
+    enter.chmod(0o755)
+    with Node(APP, workers=2, binary=str(enter),
+              settings={"log.access": "off", **settings}) as node:
+        if node.sanitized():
+            pytest.skip("sanitizers need more memory than that")
+        workers = node.children()
+        yield node
+        print("peak", group.peak(), "killed", group.killed())
+        assert sorted(node.children()) == sorted(workers)
+        assert not group.killed()
+        assert node.get("/hello").text == "hello"
+
+
 @pytest.mark.seconds(240)
 def test_500_uploads_in_64_mib(tmp_path):
-    with MemoryGroup(64 << 20) as group:
-        enter = tmp_path / "enter"
-        enter.write_text(f"#!/bin/sh\necho $$ > {group.path}/cgroup.procs\n"
-                         f'exec {BINARY} "$@"\n')
-        enter.chmod(0o755)
-        with Node(APP, workers=2, binary=str(enter),
-                  settings={"log.access": "off"}) as node:
-            if node.sanitized():
-                pytest.skip("sanitizers need more memory than that")
-            workers = node.children()
-            statuses = upload_all(node.address, 500)
-            print(dict(statuses), "peak", group.peak(), "killed",
-                  group.killed())
-            assert {code for _, code in statuses} <= {200, 413, 503}, statuses
-            assert statuses["/small", 413] == 100
-            assert sum(n for (_, code), n in statuses.items()
-                       if code == 200) > 0
-            assert sorted(node.children()) == sorted(workers)
-            assert not group.killed()
-            assert node.get("/hello").text == "hello"
+    with MemoryGroup(64 << 20) as group, node_in(group, tmp_path) as node:
+        statuses = upload_all(node.address, 500)
+        print(dict(statuses))
+        assert {code for _, code in statuses} <= {200, 413, 503}, statuses
+        assert statuses["/small", 413] == 100
+        assert sum(n for (_, code), n in statuses.items() if code == 200) > 0
+
+
+def narrow_client(address):
+    """The kernel takes little for it."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.connect(address)
+    sock.sendall(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n")
+    return sock
+
+
+@pytest.mark.seconds(240)
+def test_answers_that_nobody_takes_in_64_mib(tmp_path):
+    """100 MiB of them; those who do take theirs are served."""
+    with MemoryGroup(64 << 20) as group, node_in(group, tmp_path) as node, \
+            contextlib.ExitStack() as stack:
+        for _ in range(100):
+            stack.enter_context(narrow_client(node.address))
+        eventually(lambda: all(node.get("/hello").text == "hello"
+                               for _ in range(20)), "they are given up")
+        answer = node.get("/big")
+        assert (answer.status, len(answer.body)) == (200, SIZE)
