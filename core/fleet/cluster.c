@@ -225,10 +225,10 @@ static void tick_end(uint64_t now_ms)
     for (uint32_t i = 0; i < cluster.o->size; i++)
         alive += cluster.members[i].child.pid != 0;
     if (alive > 0) {
-        /* A tick after the first: two at once would be one. */
+        /* At each tick from the next one on: two that come before a node looks
+         * are one to it. */
         if (cluster.hurry)
             end_nodes();
-        cluster.hurry = false;
         return;
     }
     uv_close((uv_handle_t *)&cluster.tick, NULL);

@@ -55,7 +55,7 @@ struct moon_cluster {
     uint32_t signal_count;
     struct moon_cluster_child front;
     struct moon_cluster_member members[MOON_CLUSTER_MAX];
-    bool hurry; /* a second signal, which the nodes have not got */
+    bool hurry; /* a second signal came: nodes cut what is in flight */
     /* the table */
     bool terminal;
     uint32_t lines; /* on the screen, to go up before the next */
