@@ -4,6 +4,7 @@ should, and the report is written. How fast anything is, is not tested."""
 import json
 import os
 import pathlib
+import re
 import socket
 import subprocess
 import sys
@@ -35,6 +36,33 @@ def measured(folder, *words):
     done = run("--smallest", "--out", folder, *words)
     assert done.returncode == 0, done.stdout
     return json.loads((folder / "results.json").read_text()), done.stdout
+
+
+SCRIPTS = sorted(path.name for path in (ROOT / "tests/bench").iterdir()
+                 if path.is_file() and os.access(path, os.X_OK))
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_finds_its_parts(name):
+    done = subprocess.run([ROOT / "tests/bench" / name, "--help"], text=True,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout
+    assert f"tests/bench/{name}" in done.stdout or "usage: " in done.stdout
+
+
+def test_slow_clients_are_watched():
+    done = subprocess.run(
+        [ROOT / "tests/bench/slow", "headers", "--connections", "30",
+         "--seconds", "2", "--server", "moonshine"],
+        env={**environment(), "MOONSHINE_BIN": BINARY}, text=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, timeout=100, check=False)
+    assert done.returncode == 0, done.stdout
+    found = re.search(r"available +(\d+) of +\1 .* (\d+) of (\d+) not served",
+                      done.stdout)
+    assert found, done.stdout
+    assert int(found[2]) == 0 and int(found[3]) > 10
 
 
 @pytest.fixture(scope="module")
