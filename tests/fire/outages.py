@@ -127,7 +127,7 @@ class Found:
         self.back, self.connects, self.again = 0.0, 0.0, 0
 
     def round(self, node, probe, watch, begin, seconds):
-        self.calm += probe.window(min(seconds, 4))
+        self.calm += probe.window(seconds)
         before = connects(node)
         began = time.monotonic()
         end = begin()
@@ -244,7 +244,7 @@ def look(name, node, begin, seconds, out):
 
 def run(options):
     out = []
-    through_proxy(options.pick(2, 0.7), options.pick(2, 1), out)
+    through_proxy(options.pick(5, 0.7), options.pick(3, 1), out)
     where = partitioned if netns.possible() else frozen
     where(options.length(30, 2), out)
     return out
