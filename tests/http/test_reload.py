@@ -15,7 +15,7 @@ from support.node import eventually, write_app
 
 # A sanitizer would report the crash that is asked for.
 CRASH = {"ASAN_OPTIONS": "detect_leaks=1:exitcode=99:handle_segv=0",
-         "TSAN_OPTIONS": "handle_segv=0"}
+         "TSAN_OPTIONS": "handle_segv=0:report_thread_leaks=0"}
 SAY = 'app:get("/", function() return "%s" end)'
 
 
