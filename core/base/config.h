@@ -81,7 +81,7 @@
     X(COUNT, max_args, "max_args", "100", "1..100000", 0)                      \
     X(SIZE, body_buffer_bytes, "body_buffer", "64k", "0..1g", 0)               \
     X(SIZE, body_memory_bytes, "body_memory", "16m", "64k..1t", 0)             \
-    X(SIZE, output_memory_bytes, "output_memory", "256m", "64k..1t|none", 0)    \
+    X(SIZE, output_memory_bytes, "output_memory", "256m", "64k..1t|none", 0)   \
     X(STRING, temp_dirz, "temp_dir", "", "", 0)                                \
     X(DURATION, header_timeout_ms, "header_timeout", "10s", "10ms..1d", 0)     \
     X(DURATION, body_timeout_ms, "body_timeout", "30s", "10ms..1d", 0)         \
