@@ -14,7 +14,6 @@ enum {
     IDLE_MS = 1000,  /* who is idle for that long makes room */
     AWAY_LEAST = 16, /* connections that are being turned away */
     AWAY_PART = 16,  /* more of them with a larger max_connections */
-    LOG_EVERY_MS = 1000,
 };
 
 uint32_t moon_admission_live(const struct moon_server *server)
@@ -40,12 +39,7 @@ static uint64_t idle_ms(const struct moon_conn *conn)
     uint64_t timeout_ms = conn->requests == 0
                               ? server->config.header_timeout_ms
                               : server->config.keepalive_timeout_ms;
-    if (!moon_conn_is_idle(conn) || conn->timer.due == MOON_TIMER_OFF)
-        return 0;
-    uint64_t due_ms = (uint64_t)conn->timer.due * MOON_WHEEL_TICK_MS;
-    uint64_t left_ms =
-        due_ms > uv_now(server->loop) ? due_ms - uv_now(server->loop) : 0;
-    return left_ms < timeout_ms ? timeout_ms - left_ms : 0;
+    return moon_conn_is_idle(conn) ? moon_conn_waited_ms(conn, timeout_ms) : 0;
 }
 
 /* Closes the connection that has been idle for the longest time of some, which
@@ -76,12 +70,9 @@ static void complain(struct moon_server *server, const struct moon_conn *conn,
                      int status)
 {
     char text[MOON_IP_TEXT];
-    uint64_t now = uv_now(server->loop);
-    uint64_t *last =
-        status == 429 ? &server->crowd_logged_ms : &server->full_logged_ms;
-    if (*last != 0 && now - *last < LOG_EVERY_MS)
+    if (!moon_server_may_log(server, status == 429 ? &server->crowd_logged_ms
+                                                   : &server->full_logged_ms))
         return;
-    *last = now;
     if (status == 429)
         moon_log(MOON_LOG_WARN,
                  "refused a connection from %.*s: it has "

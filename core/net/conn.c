@@ -15,6 +15,16 @@ bool moon_conn_is_idle(const struct moon_conn *conn)
            moon_outq_pending(&conn->out) == 0;
 }
 
+uint64_t moon_conn_waited_ms(const struct moon_conn *conn, uint64_t timeout_ms)
+{
+    if (conn->timer.due == MOON_TIMER_OFF)
+        return 0;
+    uint64_t now_ms = uv_now(conn->server->loop);
+    uint64_t due_ms = (uint64_t)conn->timer.due * MOON_WHEEL_TICK_MS;
+    uint64_t left_ms = due_ms > now_ms ? due_ms - now_ms : 0;
+    return left_ms < timeout_ms ? timeout_ms - left_ms : 0;
+}
+
 static void on_poll(uv_poll_t *handle, int status, int events);
 static void set_poll(struct moon_conn *conn, int events)
 {

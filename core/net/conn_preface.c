@@ -3,17 +3,12 @@
 
 #include "base/log.h"
 
-enum { LOG_EVERY_MS = 1000 };
-
-/* A line a second at most: anybody can cause them. */
 static void complain(struct moon_server *server, const struct moon_peer *peer,
                      const char *whyz)
 {
     char text[MOON_IP_TEXT];
-    uint64_t now = uv_now(server->loop);
     server->stats.bad_requests++;
-    if (server->preface_logged_ms != 0 &&
-        now - server->preface_logged_ms < LOG_EVERY_MS) {
+    if (!moon_server_may_log(server, &server->preface_logged_ms)) {
         server->preface_unlogged++;
         return;
     }
@@ -23,7 +18,6 @@ static void complain(struct moon_server *server, const struct moon_peer *peer,
              "proxy_protocol: %s (%u more since the last such line)",
              MOON_STR_ARG(ip.len > 0 ? ip : MOON_STR("a unix socket")), whyz,
              server->preface_unlogged);
-    server->preface_logged_ms = now;
     server->preface_unlogged = 0;
 }
 

@@ -15,7 +15,6 @@
 enum {
     SHARE_PAUSE_MS = 2,
     NO_FILES_PAUSE_MS = 10,
-    LOG_EVERY_MS = 1000,
     UNSENT_BYTES = 128 * 1024, /* in the kernel, beyond what is on its way */
 };
 
@@ -99,10 +98,7 @@ static void close_oldest_idle(struct moon_server *server)
 
 static void out_of_files(struct moon_server *server, int error)
 {
-    uint64_t now = uv_now(server->loop);
-    if (server->emfile_logged_ms == 0 ||
-        now - server->emfile_logged_ms >= LOG_EVERY_MS) {
-        server->emfile_logged_ms = now;
+    if (moon_server_may_log(server, &server->emfile_logged_ms)) {
         moon_log(MOON_LOG_WARN,
                  "cannot accept connections: %s (%u open); idle ones are "
                  "closed, raise the descriptor limit",

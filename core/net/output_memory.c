@@ -7,29 +7,23 @@
 
 /* Who takes nothing for STALLED_MS makes room. Of a socket with a large buffer
  * the kernel tells only now and then that somebody reads, hence not sooner. */
-enum {
-    STALLED_MS = 2000,
-    LOG_EVERY_MS = 1000,
-};
+enum { STALLED_MS = 2000 };
 
 /* For how long the client has taken nothing of a large answer; 0: no matter. */
-static uint64_t stalled_ms(const struct moon_conn *conn, uint64_t now_ms)
+static uint64_t stalled_ms(const struct moon_conn *conn)
 {
-    uint64_t timeout_ms = conn->server->config.write_timeout_ms;
     if (conn->wait != MOON_WAIT_WRITE || conn->broken ||
-        conn->timer.due == MOON_TIMER_OFF || moon_outq_held(&conn->out) == 0)
+        moon_outq_held(&conn->out) == 0)
         return 0;
-    uint64_t due_ms = (uint64_t)conn->timer.due * MOON_WHEEL_TICK_MS;
-    uint64_t left_ms = due_ms > now_ms ? due_ms - now_ms : 0;
-    return left_ms < timeout_ms ? timeout_ms - left_ms : 0;
+    return moon_conn_waited_ms(conn, conn->server->config.write_timeout_ms);
 }
 
 static struct moon_conn *most_stalled(const struct moon_server *server)
 {
-    uint64_t now_ms = uv_now(server->loop), best_ms = STALLED_MS - 1;
+    uint64_t best_ms = STALLED_MS - 1;
     struct moon_conn *best = NULL;
     for (struct moon_conn *conn = server->conns; conn; conn = conn->next) {
-        uint64_t ms = stalled_ms(conn, now_ms);
+        uint64_t ms = stalled_ms(conn);
         if (ms > best_ms) {
             best = conn;
             best_ms = ms;
@@ -40,11 +34,8 @@ static struct moon_conn *most_stalled(const struct moon_server *server)
 
 static void complain(struct moon_server *server, uint64_t held)
 {
-    uint64_t now_ms = uv_now(server->loop);
-    if (server->output_logged_ms != 0 &&
-        now_ms - server->output_logged_ms < LOG_EVERY_MS)
+    if (!moon_server_may_log(server, &server->output_logged_ms))
         return;
-    server->output_logged_ms = now_ms;
     moon_log(MOON_LOG_WARN,
              "answers of %llu bytes wait for their clients, more than "
              "output_memory: %s",
@@ -54,19 +45,32 @@ static void complain(struct moon_server *server, uint64_t held)
                  : "requests are refused");
 }
 
+/* The answers of whoever has waited longest; false: nobody has long enough. */
+static bool give_up_one(struct moon_server *server)
+{
+    /* Then nobody has for the rest of this millisecond: a flood must not cost
+     * more than it brings. */
+    if (server->output_tried_ms == uv_now(server->loop))
+        return false;
+    struct moon_conn *conn = most_stalled(server);
+    if (conn == NULL) {
+        server->output_tried_ms = uv_now(server->loop);
+        return false;
+    }
+    /* Its code may be on the stack: closed when the turn ends. */
+    moon_outq_clear(&conn->out, &server->outpool);
+    conn->broken = conn->reset = true;
+    moon_conn_later(conn);
+    server->stats.shed++;
+    return true;
+}
+
 bool moon_output_make_room(struct moon_server *server)
 {
     uint64_t limit = server->config.output_memory_bytes;
     uint64_t held = server->outpool.held;
-    struct moon_conn *conn;
-    while (server->outpool.held > limit &&
-           (conn = most_stalled(server)) != NULL) {
-        /* Its code may be on the stack: closed when the turn ends. */
-        moon_outq_clear(&conn->out, &server->outpool);
-        conn->broken = conn->reset = true;
-        moon_conn_later(conn);
-        server->stats.shed++;
-    }
+    while (server->outpool.held > limit && give_up_one(server))
+        continue;
     complain(server, held);
     return server->outpool.held <= limit;
 }

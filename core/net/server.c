@@ -7,6 +7,8 @@
 /* prepare, idle, the accept timer and the wheel's */
 enum { OWN_HANDLES = 4 };
 
+enum { LOG_EVERY_MS = 1000 };
+
 static void fire(struct moon_wheel *wheel, struct moon_timer *timer)
 {
     struct moon_server *server = wheel->ctx;
@@ -130,6 +132,15 @@ uint32_t moon_server_exchanges(const struct moon_server *server)
 struct moon_exchange *moon_server_first(const struct moon_server *server)
 {
     return server->exchanges;
+}
+
+bool moon_server_may_log(const struct moon_server *server, uint64_t *last_ms)
+{
+    uint64_t now_ms = uv_now(server->loop);
+    if (*last_ms != 0 && now_ms - *last_ms < LOG_EVERY_MS)
+        return false;
+    *last_ms = now_ms;
+    return true;
 }
 
 bool moon_server_has_output_room(struct moon_exchange *x)

@@ -155,6 +155,7 @@ struct moon_server {
     bool full;          /* max_connections */
     uint64_t emfile_logged_ms, preface_logged_ms;
     uint64_t full_logged_ms, crowd_logged_ms, output_logged_ms;
+    uint64_t output_tried_ms; /* when nobody could be given up */
     uint32_t preface_unlogged;
 
     struct moon_conn *conns;
@@ -234,6 +235,9 @@ void moon_conn_settle(struct moon_conn *conn);
 void moon_conn_run_turn(struct moon_server *server);
 void moon_conn_on_timer(struct moon_conn *conn);
 bool moon_conn_is_idle(const struct moon_conn *conn);
+/* Milliseconds that it has waited, of the `timeout_ms` its timer was set to; 0
+ * if that is off. */
+uint64_t moon_conn_waited_ms(const struct moon_conn *conn, uint64_t timeout_ms);
 /* Says that no more is sent, and takes what still comes for a while. */
 void moon_conn_linger(struct moon_conn *conn);
 void moon_conn_set_wait(struct moon_conn *conn, enum moon_wait wait,
@@ -252,6 +256,11 @@ void moon_conn_run_input(struct moon_conn *conn);
  * one that is being answered. */
 void moon_conn_refuse(struct moon_conn *conn, struct moon_netx *n, int status,
                       const char *why);
+
+/* server.c */
+/* For what anybody can cause: a line a second at most. `last_ms` is when there
+ * was one, 0 at first. */
+bool moon_server_may_log(const struct moon_server *server, uint64_t *last_ms);
 
 /* admission.c */
 /* May the new connection stay? If not it is being turned away, or closed. */

@@ -3,7 +3,6 @@ broken off, for a minute (by hand: --seconds 1800): what a worker holds must be 
 same at rest before and after, and flat meanwhile."""
 
 import os
-import pathlib
 import random
 import threading
 import time
@@ -14,6 +13,7 @@ from fire.report import Row, percentile
 from support.admin import Admin
 from support.client import Client, Closed, build
 from support.node import eventually
+from support.resident import resident
 
 CLIENTS = 16
 MIB = 2 ** 20
@@ -86,10 +86,8 @@ class Saboteur:
 def own_memory(pid):
     """Bytes with no file behind them. The pages of LMDB's are resident, too, and
     more with each session that is begun; the kernel takes them back at will."""
-    fields = dict(line.split(":", 1) for line in
-                  pathlib.Path(f"/proc/{pid}/status").read_text().splitlines())
-    return sum(int(fields[name].split()[0]) * 1024
-               for name in ("RssAnon", "RssShmem"))
+    kinds = resident(pid)
+    return kinds["RssAnon"] + kinds["RssShmem"]
 
 
 def sample(node):

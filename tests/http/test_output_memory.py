@@ -28,23 +28,12 @@ def fixture_node(start_shared):
 
 
 class Reader(Client):
-    """Asks, and takes nothing until it is told."""
+    """Asks, and takes nothing until it is told; nor does the kernel, much."""
 
     def __init__(self, node, target="/big"):
         super().__init__(node.address, 20)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         self.send(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-
-
-@pytest.fixture(name="narrow", autouse=True)
-def fixture_narrow(monkeypatch):
-    """The kernel takes little for these connections."""
-    connect = socket.socket.connect
-
-    def narrow(sock, address):
-        if sock.type == socket.SOCK_STREAM and sock.family == socket.AF_INET:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-        return connect(sock, address)
-    monkeypatch.setattr(socket.socket, "connect", narrow)
 
 
 def shed(node):

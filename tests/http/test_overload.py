@@ -136,26 +136,12 @@ def test_one_slow_request_is_no_overload(node):
 def test_slow_requests_one_after_the_other_are_no_overload(node):
     """Each makes a beat late; nothing queues but while it runs."""
     before = worker(node)["overload_refusals"]
-    over = threading.Event()
-    statuses = set()
-
-    def ask():
-        with Client(node.address) as client:
-            while not over.is_set():
-                statuses.add(client.get("/quick").status)
-
-    threads = [threading.Thread(target=ask) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    try:
-        with Client(node.address) as client:
-            for _ in range(5):
-                assert client.get("/hog").status == 200
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join()
-    assert statuses == {200}
+    with Flood(node, "/quick", connections=4) as flood, \
+            Client(node.address) as client:
+        for _ in range(5):
+            assert client.get("/hog").status == 200
+    assert flood.broken == []
+    assert set(flood.statuses) == {200}
     assert worker(node)["overload_refusals"] == before
 
 

@@ -2,7 +2,6 @@
 memory, and others are served meanwhile."""
 
 import contextlib
-import re
 import select
 import socket
 import time
@@ -11,6 +10,7 @@ import pytest
 
 from support.client import Client, Closed, build, chunks
 from support.node import eventually
+from support.resident import resident
 
 APP = {
     "app.lua": '''
@@ -58,11 +58,6 @@ def drip(client, data, pause=0.05, seconds=15):
     with contextlib.suppress(Closed):
         return client.read_response().status
     return None
-
-
-def resident(pid):
-    text = open(f"/proc/{pid}/status", encoding="ascii").read()
-    return int(re.search(r"RssAnon:\s+(\d+)", text)[1]) * 1024
 
 
 # Slow
@@ -154,14 +149,14 @@ def test_what_a_slow_connection_costs(patient):
             for client in warm:
                 client.send(data)
             assert patient.get("/hello").text == "hello"
-            before = resident(worker)
+            before = resident(worker)["RssAnon"]
             slow = [stack.enter_context(Client(patient.address))
                     for _ in range(400)]
             for client in slow:
                 client.send(data)
             for _ in range(20):
                 assert patient.get("/hello").text == "hello"
-            assert (resident(worker) - before) / 400 <= 16 * 1024
+            assert (resident(worker)["RssAnon"] - before) / 400 <= 16 * 1024
 
 
 # Greedy
@@ -171,7 +166,7 @@ def test_pipelining_without_reading_is_bounded(patient):
     worker, = patient.children()
     with Client(patient.address) as client:
         client.sock.setblocking(False)
-        before = resident(worker)
+        before = resident(worker)["RssAnon"]
         requests = build("GET", "/some") * 500
         sent, blocked = 0, 0
         while sent < 60000000 and blocked < 20:
@@ -182,7 +177,7 @@ def test_pipelining_without_reading_is_bounded(patient):
                 blocked += 1
                 assert patient.get("/hello").text == "hello"
         assert blocked == 20, "it would take everything"
-        assert resident(worker) - before < 8 << 20
+        assert resident(worker)["RssAnon"] - before < 8 << 20
 
 
 def test_too_large_an_upload_is_refused_early(patient):
